@@ -1,0 +1,219 @@
+"""A frozen base with adapters in slots: injection, removal, merging."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from lora_sweep.adapters.dropout import stream_key
+from lora_sweep.adapters.layer import LoraLinear, LoraWeights, linear_shape
+from lora_sweep.adapters.routing import Routing
+from lora_sweep.adapters.targets import check_ranks, resolve_targets
+from lora_sweep.adapters.trained import TrainedModule
+from lora_sweep.adapters.weights import AdapterWeights, initialise_lora, lora_names
+from lora_sweep.errors import AdapterFormatError, AdapterStateError
+from lora_sweep.records import AdapterSpec
+
+
+class AdaptedModel:
+    """Many adapters on one frozen base.
+
+    The base's own parameters never get gradients and its dropout is off. `routing` says which rows of a batch belong
+    to which slot; without it the base answers alone.
+
+    Args:
+        model: the base; its adapted layers are wrapped in place, and put back by `remove`.
+        trained: full names of the modules that every adapter trains in full (task head, missing pooler).
+        new: those of them that the checkpoint lacks; each slot initialises them from its own seed.
+        called: full names of the linear layers that a forward pass calls; None when unknown.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        trained: Collection[str] = (),
+        new: Collection[str] = (),
+        called: Collection[str] | None = None,
+    ) -> None:
+        self.model = model.requires_grad_(False).eval()
+        self.trained, self.new, self.called = tuple(trained), frozenset(new), called
+        self.routing = Routing()
+        self.slots: dict[int, tuple[AdapterSpec, tuple[str, ...], AdapterWeights]] = {}
+        self.merged: int | None = None
+        self._lora: dict[str, LoraLinear] = {}
+        self._heads = {name: self._wrap(name, TrainedModule) for name in self.trained}
+
+    def add(self, slot: int, spec: AdapterSpec, seed: int) -> AdapterWeights:
+        """Put a new adapter into a free slot: B zero, new modules initialised, all from `seed`.
+
+        Raises:
+            AdapterStateError: the slot is taken, or an adapter is merged.
+            TargetError: a target matches nothing or cannot be adapted, or a rank is too large.
+        """
+        self._check_unmerged("add an adapter")
+        if slot in self.slots:
+            raise AdapterStateError(f"slot {slot} is taken")
+        names = self.targets(spec)
+        shapes = self.shapes(spec)
+        some = next(self.model.parameters())
+        weights = AdapterWeights.allocate(shapes, some.dtype, some.device)
+        initialise_lora(weights, names, seed)
+        self._initialise_heads(weights, seed)
+        weights.refresh()
+        self._attach(slot, spec, names, weights)
+        return weights
+
+    def load(self, slot: int, spec: AdapterSpec, tensors: Mapping[str, Tensor]) -> AdapterWeights:
+        """Put a trained adapter into a free slot.
+
+        Raises:
+            AdapterFormatError: a tensor is missing, unknown, or of another shape than `spec` asks for.
+        """
+        weights = self.add(slot, spec, seed=0)
+        expected = {name: tuple(p.shape) for name, p in weights.named.items()}
+        found = {name: tuple(t.shape) for name, t in tensors.items()}
+        for name in sorted(expected.keys() | found.keys()):
+            if expected.get(name) != found.get(name):
+                self.remove(slot)
+                rule = f"{name} must have shape {expected.get(name, 'none: it is not part of this adapter')}"
+                fix = "The adapter belongs to another base, task or configuration."
+                raise AdapterFormatError("adapter", rule, found.get(name, "nothing"), fix)
+        weights.load(tensors)
+        return weights
+
+    def remove(self, slot: int) -> None:
+        """Take an adapter off; a layer that holds none any more is the plain layer again."""
+        self._check_unmerged("remove an adapter")
+        _, names, _ = self.slots.pop(slot)
+        for name in names:
+            layer = self._lora[name]
+            del layer.adapters[slot]
+            if not layer.adapters:
+                _set_module(self.model, name, self._lora.pop(name).base)
+        for head in self._heads.values():
+            del head.copies[slot]
+
+    def targets(self, spec: AdapterSpec) -> tuple[str, ...]:
+        """The full names of the layers that `spec` adapts on this base, ranks checked."""
+        with _Unwrapped(self):
+            names = resolve_targets(self.model, spec.target_modules, self.trained, self.called)
+            check_ranks(self.model, names, spec)
+        return names
+
+    def shapes(self, spec: AdapterSpec) -> dict[str, tuple[int, ...]]:
+        """Name to shape of all that an adapter of this spec trains."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        for name in self.targets(spec):
+            size_in, size_out = linear_shape(_plain(self.model.get_submodule(name)))
+            name_a, name_b = lora_names(name)
+            shapes[name_a] = (spec.rank_of(name), size_in)
+            shapes[name_b] = (size_out, spec.rank_of(name))
+        for name, head in self._heads.items():
+            shapes |= {f"{name}.{key}": tuple(p.shape) for key, p in head.base.named_parameters()}
+        return shapes
+
+    def merge(self, slot: int) -> None:
+        """Write one adapter into the base's weights; the base then answers as the adapter does.
+
+        Raises:
+            AdapterStateError: an adapter is merged already.
+        """
+        self._check_unmerged("merge")
+        for module in self._modules():
+            module.merge(slot)
+        self.merged = slot
+
+    def unmerge(self) -> None:
+        """Restore the base's weights, bit for bit."""
+        for module in self._modules():
+            module.unmerge()
+        self.merged = None
+
+    def unwrap(self) -> nn.Module:
+        """The plain model again, without any adapter; what is merged stays merged."""
+        for name, module in (*self._lora.items(), *self._heads.items()):
+            _set_module(self.model, name, module.base)
+        self._lora, self._heads, self.slots = {}, {}, {}
+        return self.model
+
+    def _check_unmerged(self, action: str) -> None:
+        if self.merged is not None:
+            raise AdapterStateError(f"cannot {action} while slot {self.merged} is merged; unmerge it first")
+
+    def _modules(self) -> Iterable[LoraLinear | TrainedModule]:
+        return (*self._lora.values(), *self._heads.values())
+
+    def _initialise_heads(self, weights: AdapterWeights, seed: int) -> None:
+        for name, head in self._heads.items():
+            module = head.base
+            if name in self.new:
+                module = initialised(self.model, head.base, stream_key(seed, "new", name))
+            weights_of = {f"{name}.{key}": p for key, p in module.named_parameters()}
+            with torch.no_grad():
+                for key, value in weights_of.items():
+                    weights.named[key].copy_(value)
+
+    def _attach(self, slot: int, spec: AdapterSpec, names: tuple[str, ...], weights: AdapterWeights) -> None:
+        for name in names:
+            if name not in self._lora:
+                self._lora[name] = self._wrap(name, LoraLinear)
+            a, b = lora_names(name)
+            self._lora[name].adapters[slot] = LoraWeights(
+                weights.named[a], weights.named[b], weights.rounded[a], weights.rounded[b],
+                spec.scaling_of(name), spec.dropout,
+            )  # fmt: skip
+        for name, head in self._heads.items():
+            head.copies[slot] = {key: weights.named[f"{name}.{key}"] for key, _ in head.base.named_parameters()}
+        self.slots[slot] = (spec, names, weights)
+
+    def _wrap(self, name: str, kind: Any) -> Any:
+        wrapper = kind(self.model.get_submodule(name), name, self.routing)
+        _set_module(self.model, name, wrapper)
+        return wrapper
+
+
+class _Unwrapped:
+    """The model with its plain modules inside the block, so that names are the base's own."""
+
+    def __init__(self, adapted: AdaptedModel) -> None:
+        self.adapted = adapted
+
+    def __enter__(self) -> None:
+        for name, module in (*self.adapted._lora.items(), *self.adapted._heads.items()):
+            _set_module(self.adapted.model, name, module.base)
+
+    def __exit__(self, *_: object) -> None:
+        for name, module in (*self.adapted._lora.items(), *self.adapted._heads.items()):
+            _set_module(self.adapted.model, name, module)
+
+
+def initialised(model: nn.Module, module: nn.Module, seed: int) -> nn.Module:
+    """A copy of a module on the CPU in fp32, initialised by its model's own rule from `seed`.
+
+    A part whose class the model's rule does not know keeps torch's own initialisation.
+    """
+    fresh = copy.deepcopy(module).to("cpu", torch.float32)
+    for parameter in fresh.parameters():
+        parameter.__dict__.pop("_is_hf_initialized", None)
+    rule = getattr(model, "_init_weights", None)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed >> 1)
+        for part in fresh.modules():
+            if callable(reset := getattr(part, "reset_parameters", None)):
+                reset()
+            if rule is not None:
+                rule(part)
+    return fresh
+
+
+def _plain(module: nn.Module) -> nn.Module:
+    return module.base if isinstance(module, LoraLinear | TrainedModule) else module
+
+
+def _set_module(model: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, child = name.rpartition(".")
+    setattr(model.get_submodule(parent) if parent else model, child, cast(nn.Module, module))

@@ -1,0 +1,1 @@
+"""What is measured on adapters after training. Needs no Ray."""

@@ -1,0 +1,299 @@
+"""A frozen base on one device that trains and evaluates several adapters at once.
+
+Every trial of a pack gets its own rows, its own loss (its negative log-likelihood over its own targets), its own
+gradient, clipping and optimizer step; only the products with the base's weights are shared. What a trial computes does
+not depend on its company.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lora_sweep.adapters import AdaptedModel, Segment, base_parameters, linear_names, read_adapter, save_adapter
+from lora_sweep.engine.api import EngineOptions, SlotState
+from lora_sweep.engine.memory import as_out_of_memory
+from lora_sweep.engine.meter import Meter
+from lora_sweep.engine.objective import Batch, Outcome, make_objective
+from lora_sweep.engine.order import DataOrder
+from lora_sweep.engine.passes import PackRows, evaluation_passes, passes, targets_per_example
+from lora_sweep.engine.slot import Slot
+from lora_sweep.errors import AdapterStateError, InputError, OutOfMemoryError
+from lora_sweep.models import PEFT_TASK, FrozenBase
+from lora_sweep.records import AdapterSpec, TrialConfig
+from lora_sweep.tasks import EncodedSplit, EncodedTask
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What an adapter answered on a split, in the split's order.
+
+    Attributes:
+        logits: fp32 [n, classes]; None for causal-lm.
+        nll_sum: fp32 [n], summed over each example's targets.
+        targets: int64 [n].
+    """
+
+    logits: np.ndarray | None
+    nll_sum: np.ndarray
+    targets: np.ndarray
+
+
+class Engine:
+    """Holds the base and the slots; single-threaded.
+
+    Args:
+        base: frozen, on its device.
+        task: the data.
+        options: see `EngineOptions`.
+    """
+
+    def __init__(self, base: FrozenBase, task: EncodedTask, options: EngineOptions) -> None:
+        self.base, self.task, self.options = base, task, options
+        # decoders with a classification head find the last token by the padding that the task writes
+        base.model.config.pad_token_id = task.pad_id  # type: ignore[union-attr, assignment]
+        self.adapted = AdaptedModel(base.model, base.trained, base.new, base.called)
+        self.meter = Meter(base.device)
+        self.slots: dict[int, Slot] = {}
+        self.parameters = base_parameters(base.model)
+        self.steps = self.trial_steps = self.tokens = self.padded_tokens = 0
+        self.tokens_per_pass = options.tokens_per_pass
+        self._objective = make_objective(base)
+        self._targets = {name: targets_per_example(split) for name, split in task.splits.items()}
+        self._linear_parameters = _linear_parameters(base)
+
+    # Slots -----------------------------------------------------------------------------------------------------
+
+    def open(self, trial_id: str, config: TrialConfig, state: SlotState | None = None) -> Slot:
+        """Give a trial a slot, new or from a state.
+
+        Raises:
+            AdapterStateError: every slot is taken.
+            TargetError: the configuration does not fit the base.
+            InputError: it has nothing to train, or the state is another configuration's.
+            OutOfMemoryError: its weights and optimizer do not fit.
+        """
+        number = self._free_number()
+        with as_out_of_memory("the adapter's weights"):
+            weights = self.adapted.add(number, config, config.seed)
+        order = DataOrder(len(self.task.splits["train"]), config.batch_size * config.accumulate, config.seed)
+        try:
+            if not weights.vector.numel():
+                raise InputError(f"trial {trial_id}", "must train something: a LoRA target or a task head")
+            slot = Slot(number, trial_id, config, weights, order)
+            if state is not None:
+                slot.restore(state)
+        except BaseException:
+            self.adapted.remove(number)
+            raise
+        self.slots[number] = slot
+        return slot
+
+    def close(self, slot: Slot) -> None:
+        """Free a slot; its weights and optimizer are gone."""
+        del self.slots[slot.number]
+        self.adapted.remove(slot.number)
+
+    def _free_number(self) -> int:
+        taken = self.adapted.slots
+        if len(self.slots) >= self.options.slots:
+            raise AdapterStateError(f"all {self.options.slots} slots are taken")
+        return next(number for number in range(len(taken) + 1) if number not in taken)
+
+    # Training --------------------------------------------------------------------------------------------------
+
+    def train_step(self, slots: Sequence[Slot]) -> list[tuple[Slot, OutOfMemoryError]]:
+        """One optimizer step for every given slot, in one pack.
+
+        When memory runs out, passes are made smaller and the step is begun again; a trial of which not even one row
+        fits is left out.
+
+        Returns:
+            The slots that do not fit, with the reason; they did not step.
+        """
+        failed: list[tuple[Slot, OutOfMemoryError]] = []
+        remaining = list(slots)
+        while remaining:
+            culprit = self._accumulate(remaining)
+            if culprit is None:
+                break
+            slot, error = culprit
+            if slot is not None:
+                remaining.remove(slot)
+                failed.append((slot, error))
+        for slot in remaining:
+            slot.optimizer_step()
+        self.steps += bool(remaining)
+        self.trial_steps += len(remaining)
+        return failed
+
+    def _accumulate(self, slots: Sequence[Slot]) -> tuple[Slot | None, OutOfMemoryError] | None:
+        """Gradients and losses of one step; on exhausted memory, who (if one row was too much) and why."""
+        split = self.task.splits["train"]
+        rows = PackRows.of([slot.order.at(slot.step) for slot in slots])
+        targets = self._targets["train"][rows.example]
+        totals = np.bincount(rows.owner, weights=targets, minlength=len(slots))
+        losses = torch.zeros(len(slots), device=self.base.device)
+        work = [0] * len(slots)
+        for slot in slots:
+            slot.zero_gradient()
+        for length, part in passes(self.task, split, rows, self.tokens_per_pass):
+            weights = (1 / np.maximum(totals, 1))[part.owner]
+            try:
+                with as_out_of_memory(f"a training pass of {len(part.owner)} rows of {length} tokens"):
+                    self._train_pass(slots, split, part, length, weights, losses)
+            except OutOfMemoryError as error:
+                return self._shrink(slots, part, length, error)
+            for owner, start, stop in part.spans():
+                work[owner] += (stop - start) * length
+        self._note_training(slots, split, rows, losses, work)
+        return None
+
+    def _train_pass(
+        self,
+        slots: Sequence[Slot],
+        split: EncodedSplit,
+        part: PackRows,
+        length: int,
+        weights: np.ndarray,
+        losses: Tensor,
+    ) -> None:
+        row_weights = torch.as_tensor(weights, dtype=torch.float32, device=self.base.device)
+        outcome = self._run(slots, split, part, length, row_weights, dropout=True)
+        outcome.total.backward()  # type: ignore[no-untyped-call]
+        owner = torch.as_tensor(part.owner, device=self.base.device)
+        losses.index_add_(0, owner, outcome.nll * row_weights)
+
+    def _shrink(
+        self, slots: Sequence[Slot], part: PackRows, length: int, error: OutOfMemoryError
+    ) -> tuple[Slot | None, OutOfMemoryError]:
+        if len(part.owner) == 1:
+            return slots[int(part.owner[0])], error
+        self.tokens_per_pass = max(length, len(part.owner) * length // 2)
+        return None, error
+
+    def _note_training(
+        self, slots: Sequence[Slot], split: EncodedSplit, rows: PackRows, losses: Tensor, work: list[int]
+    ) -> None:
+        tokens = np.bincount(rows.owner, weights=split.lengths[rows.example], minlength=len(slots))
+        for i, slot in enumerate(slots):
+            slot.losses.append(losses[i])
+            slot.tokens += int(tokens[i])
+            slot.padded_tokens += work[i]
+            self.meter.add(slot.trial_id, work[i] * self._training_flops(slot))
+        self.tokens += int(tokens.sum())
+        self.padded_tokens += sum(work)
+
+    # Evaluation ------------------------------------------------------------------------------------------------
+
+    @torch.no_grad()
+    def evaluate(self, slots: Sequence[Slot], split_name: str) -> list[Scores]:
+        """Show a split to every given slot.
+
+        Raises:
+            OutOfMemoryError: not even one row of each slot fits.
+        """
+        split = self.task.splits[split_name]
+        for slot in slots:
+            flops = self._linear_parameters + slot.weights.vector.numel()
+            self.meter.add(slot.trial_id, 2.0 * int(self.task.bucket_of(split.lengths).sum()) * flops)
+        while True:
+            try:
+                with as_out_of_memory("evaluation"):
+                    return self._evaluate(slots, split)
+            except OutOfMemoryError:
+                if self.tokens_per_pass <= self.task.buckets[-1]:
+                    raise
+                self.tokens_per_pass //= 2
+
+    def _evaluate(self, slots: Sequence[Slot], split: EncodedSplit) -> list[Scores]:
+        nll = np.zeros((len(slots), len(split)), dtype=np.float32)
+        logits = np.zeros((len(slots), len(split), len(self.task.labels)), dtype=np.float32)
+        for length, part in evaluation_passes(self.task, split, len(slots), self.tokens_per_pass):
+            ones = torch.ones(len(part.owner), device=self.base.device)
+            outcome = self._run(slots, split, part, length, ones, dropout=False)
+            nll[part.owner, part.example] = outcome.nll.cpu().numpy()
+            if outcome.logits is not None:
+                logits[part.owner, part.example] = outcome.logits.cpu().numpy()
+        targets = self._targets[split.name]
+        labelled = bool(self.task.labels)
+        return [Scores(logits[i] if labelled else None, nll[i], targets) for i in range(len(slots))]
+
+    def score(self, adapter: Path | None, split_name: str) -> Scores:
+        """Evaluate an adapter folder, or the untouched base, beside whatever is open.
+
+        Raises:
+            AdapterFormatError: the folder is no adapter for this base.
+        """
+        number = self._spare_number()
+        if adapter is None:
+            weights = self.adapted.add(number, AdapterSpec(target_modules=()), seed=0)
+        else:
+            file = read_adapter(adapter)
+            weights = self.adapted.load(number, file.spec, file.tensors)
+        guest = Slot(number, "score", TrialConfig(), weights, DataOrder(1, 1, 0))
+        try:
+            return self.evaluate([guest], split_name)[0]
+        finally:
+            self.adapted.remove(number)
+
+    def _spare_number(self) -> int:
+        return max(self.adapted.slots, default=-1) + 1
+
+    def save(self, slot: Slot, folder: Path) -> int:
+        """Write a slot's adapter in PEFT's format; returns the bytes of its weights file."""
+        return save_adapter(self.adapted, slot.number, folder, self.base.name, PEFT_TASK[self.base.task])
+
+    # Passes ----------------------------------------------------------------------------------------------------
+
+    def _run(
+        self,
+        slots: Sequence[Slot],
+        split: EncodedSplit,
+        part: PackRows,
+        length: int,
+        row_weights: Tensor,
+        dropout: bool,
+    ) -> Outcome:
+        segments = [self._segment(slots[o], part, start, stop, dropout) for o, start, stop in part.spans()]
+        with self.adapted.routing.segmented(segments):
+            return self._objective(self._batch(split, part.example, length), row_weights)
+
+    def _segment(self, slot: Slot, part: PackRows, start: int, stop: int, dropout: bool) -> Segment:
+        if not dropout or not slot.config.dropout:
+            return Segment(slot.number, start, stop)
+        rows = torch.as_tensor(part.number[start:stop], device=self.base.device)
+        return Segment(slot.number, start, stop, slot.dropout(rows))
+
+    def _batch(self, split: EncodedSplit, examples: np.ndarray, length: int) -> Batch:
+        rows = split.rows(examples, length, self.task.pad_id)
+        device = self.base.device
+
+        def tensor(array: np.ndarray | None) -> Tensor | None:
+            return None if array is None else torch.from_numpy(array).to(device, non_blocking=True)
+
+        return Batch(
+            cast(Tensor, tensor(rows.token_ids)),
+            cast(Tensor, tensor(rows.attention_mask)),
+            tensor(rows.labels),
+            tensor(rows.scored),
+        )
+
+    def _training_flops(self, slot: Slot) -> float:
+        """FLOPs of one padded training token of a trial; see `meter`."""
+        trained = slot.weights.vector.numel()
+        through_base = 2 if self.adapted.slots[slot.number][1] else 1
+        return 2.0 * through_base * self._linear_parameters + 6.0 * trained
+
+
+def _linear_parameters(base: FrozenBase) -> int:
+    """Parameters of the base's linear layers: those that take part in every token's products."""
+    names: Iterable[str] = linear_names(base.model, base.trained)
+    modules: Mapping[str, nn.Module] = dict(base.model.named_modules())
+    return sum(p.numel() for name in names for p in modules[name].parameters())

@@ -1,0 +1,153 @@
+"""From a padded batch to the negative log-likelihood of every example: what an engine minimises and what it reports.
+
+Each example's value is a sum over its own targets: one label, or the scored tokens of a text. The engine divides by
+each trial's own number of targets, so that a loss never depends on who else is in the batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import cross_entropy
+
+from lora_sweep.errors import ModelError
+from lora_sweep.models import FrozenBase
+
+_CHUNK = 2048  # scored positions whose logits stand in memory at once
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one padded length on the device.
+
+    Attributes:
+        token_ids: int64 [b, length].
+        attention_mask: int64 [b, length].
+        labels: int64 [b]; None for causal-lm.
+        scored: bool [b, length], which tokens are targets; None for classification.
+    """
+
+    token_ids: Tensor
+    attention_mask: Tensor
+    labels: Tensor | None
+    scored: Tensor | None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a batch.
+
+    Attributes:
+        nll: fp32 [b], summed over each row's targets, without gradient.
+        total: sum of the weighted `nll`, with gradient.
+        logits: fp32 [b, classes]; None for causal-lm.
+    """
+
+    nll: Tensor
+    total: Tensor
+    logits: Tensor | None
+
+
+class Objective(Protocol):
+    """How a task turns a batch into losses."""
+
+    def __call__(self, batch: Batch, row_weights: Tensor) -> Outcome:
+        """Weigh each row's loss, [b], and sum."""
+
+
+def make_objective(base: FrozenBase) -> Objective:
+    """The objective of the base's task.
+
+    Raises:
+        ModelError: a causal model computes its logits in a way that is not known here.
+    """
+    if base.task == "classification":
+        return ClassificationObjective(base.model)
+    objective = CausalLmObjective(base.model)
+    objective.check(base.name)
+    return objective
+
+
+class ClassificationObjective:
+    """Cross-entropy of one label per row."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+
+    def __call__(self, batch: Batch, row_weights: Tensor) -> Outcome:
+        """Logits in fp32, whatever the base's dtype."""
+        logits = self._model(input_ids=batch.token_ids, attention_mask=batch.attention_mask).logits.float()
+        nll = cross_entropy(logits, cast(Tensor, batch.labels), reduction="none")
+        return Outcome(nll.detach(), nll @ row_weights, logits.detach())
+
+
+class CausalLmObjective:
+    """Next-token cross-entropy on the scored tokens; the head runs on their positions alone, in chunks."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._body = cast(nn.Module, model.base_model)
+        self._model = model
+        self._softcap = cast(float | None, getattr(model.config, "final_logit_softcapping", None))
+
+    def __call__(self, batch: Batch, row_weights: Tensor) -> Outcome:
+        """Logits never stand in memory for more than a chunk of positions."""
+        hidden = self._body(input_ids=batch.token_ids, attention_mask=batch.attention_mask).last_hidden_state
+        scored = cast(Tensor, batch.scored)[:, 1:]
+        rows, positions = scored.nonzero(as_tuple=True)
+        targets = batch.token_ids[rows, positions + 1]
+        total, nll = _ChunkedNll.apply(hidden[rows, positions], targets, row_weights[rows], self._logits)
+        per_row = torch.zeros_like(row_weights).index_add_(0, rows, nll)
+        return Outcome(per_row, total, None)
+
+    def check(self, name: str) -> None:
+        """Compare with the model's own logits on a short input.
+
+        Raises:
+            ModelError: they differ.
+        """
+        device = next(self._model.parameters()).device
+        ids = torch.arange(1, 9, device=device).unsqueeze(0)
+        with torch.no_grad():
+            ours = self._logits(self._body(input_ids=ids).last_hidden_state)
+            theirs = self._model(input_ids=ids).logits.float()
+        if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max())):
+            rule = "its logits must be its head's output (final soft-capping is known, other scalings are not)"
+            raise ModelError(f"model {name}", rule, type(self._model).__name__, "Use another architecture.")
+
+    def _logits(self, hidden: Tensor) -> Tensor:
+        logits = cast(Any, self._model).get_output_embeddings()(hidden).float()
+        return logits if self._softcap is None else self._softcap * torch.tanh(logits / self._softcap)
+
+
+class _ChunkedNll(torch.autograd.Function):
+    """Weighted negative log-likelihood through a frozen head, its gradient found in forward, chunk by chunk."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, hidden: Tensor, targets: Tensor, weights: Tensor, head: Callable[[Tensor], Tensor]
+    ) -> tuple[Tensor, Tensor]:
+        wanted = ctx.needs_input_grad[0]
+        nll = torch.empty(len(targets), device=hidden.device)
+        gradient = torch.empty_like(hidden) if wanted else None
+        for start in range(0, len(targets), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            with torch.set_grad_enabled(wanted):
+                piece = hidden[part].detach().requires_grad_(wanted)
+                losses = cross_entropy(head(piece), targets[part], reduction="none")
+            if gradient is not None:
+                (gradient[part],) = torch.autograd.grad((losses * weights[part]).sum(), piece)
+            nll[part] = losses.detach()
+        ctx.save_for_backward(gradient)
+        ctx.mark_non_differentiable(nll)
+        return nll @ weights, nll
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, grad_total: Tensor, _grad_nll: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,) = ctx.saved_tensors
+        return gradient * grad_total.to(gradient.dtype), None, None, None

@@ -1,0 +1,358 @@
+"""The frozen base and its tokenizer: a hub id, a local folder, or a GGUF file.
+
+Hub access is as transformers does it (HF_HOME, HF_HUB_OFFLINE). A GGUF file is unpacked once into bf16 safetensors
+under the user's cache folder. A base must fit one device; `load_base` is the seam where several would come in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+import torch
+from torch import nn
+
+from lora_sweep.adapters.layer import is_linear
+from lora_sweep.errors import ModelError
+
+if TYPE_CHECKING:
+    from lora_sweep.config import ModelConfig
+
+_logger = logging.getLogger(__name__)
+
+TaskType = Literal["classification", "causal-lm"]
+PEFT_TASK: dict[str, str] = {"classification": "SEQ_CLS", "causal-lm": "CAUSAL_LM"}
+_WEIGHT_FILES = ("*.safetensors", "*.bin")
+
+
+@dataclass(frozen=True)
+class FrozenBase:
+    """A base model on its device.
+
+    Attributes:
+        model: with every parameter frozen; in eval mode.
+        name: what the user calls it; goes into exported adapters.
+        task: what it was loaded for.
+        trained: full names of the modules that every adapter trains in full: the task head and what is new.
+        new: those that the checkpoint lacks.
+        called: full names of the linear layers that a forward pass calls.
+    """
+
+    model: nn.Module
+    name: str
+    task: TaskType
+    trained: tuple[str, ...]
+    new: tuple[str, ...]
+    called: frozenset[str]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.model.parameters()).dtype
+
+
+def load_base(config: ModelConfig, task: TaskType, labels: tuple[str, ...] = (), device: str = "cpu") -> FrozenBase:
+    """Load a base for a task, frozen, in the dtype that `config` asks for.
+
+    Args:
+        config: name, dtype, whether its own code may run.
+        task: classification gets a head for `labels`.
+        labels: class names in the order of their numbers.
+        device: `cpu` or `cuda`.
+
+    Raises:
+        ModelError: no such model, no weights, not loadable for this task, or too large for the device.
+    """
+    source = _source(config)
+    dtype = resolve_dtype(config.dtype, device)
+    _check_fits(config, task, labels, dtype, device)
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "eager" if device == "cpu" else "sdpa"}
+    if task == "classification":
+        options |= {"ignore_mismatched_sizes": True, **_label_options(labels)}
+    model, info = _from_pretrained(config, task, source, options | {"output_loading_info": True})
+    model.config.use_cache = False
+    model.requires_grad_(False).eval().to(device)
+    new = _new_modules(config, model, info, task)
+    _set_pad_token(model)
+    trained = tuple(dict.fromkeys((*head_modules(model, task), *new)))
+    return FrozenBase(model, config.name, task, trained, new, called_linear(model))
+
+
+def meta_base(config: ModelConfig, task: TaskType, labels: tuple[str, ...] = ()) -> FrozenBase:
+    """The base's structure on the meta device: shapes and names without weights.
+
+    Raises:
+        ModelError: no such model, or an architecture that has no class for this task.
+    """
+    import transformers
+
+    source = _source(config)
+    with _quiet(), _as_model_error(config):
+        options = _label_options(labels) if task == "classification" else {}
+        description = transformers.AutoConfig.from_pretrained(
+            source, trust_remote_code=config.trust_remote_code, revision=config.revision, **options
+        )
+        with torch.device("meta"):
+            model = _auto_class(task).from_config(
+                description, trust_remote_code=config.trust_remote_code, attn_implementation="eager"
+            )
+    model.config.use_cache = False
+    _set_pad_token(model)
+    model.requires_grad_(False).eval()
+    head = head_modules(model, task)
+    try:
+        called = called_linear(model)
+    except Exception as error:  # an architecture that cannot run on meta tensors is checked when it is loaded
+        _logger.info("cannot trace %s without weights: %s", config.name, error)
+        called = frozenset(name for name, module in model.named_modules() if is_linear(module))
+    return FrozenBase(model, config.name, task, head, (), called)
+
+
+def load_tokenizer(config: ModelConfig) -> Any:
+    """The base's tokenizer.
+
+    Raises:
+        ModelError: there is none.
+    """
+    import transformers
+
+    with _quiet(), _as_model_error(config):
+        return transformers.AutoTokenizer.from_pretrained(
+            _source(config), trust_remote_code=config.trust_remote_code, revision=config.revision
+        )
+
+
+def check_model(config: ModelConfig) -> None:
+    """Find out early whether the model can be there: files of a local folder, weights included.
+
+    Raises:
+        ModelError: a path that does not exist, no config.json, or no weights.
+    """
+    path = _local_path(config)
+    if path is None or path.suffix == ".gguf":
+        return
+    if not (path / "config.json").is_file() and _gguf_in(path) is None:
+        fix = "Point model.name at a folder that save_pretrained wrote, a .gguf file, or a hub id."
+        raise ModelError(f"model folder {path}", "must hold a config.json or one .gguf file", None, fix)
+    if _gguf_in(path) is None and not any(any(path.glob(pattern)) for pattern in _WEIGHT_FILES):
+        fix = "Copy the model's .safetensors files there."
+        raise ModelError(f"model folder {path}", "must hold weights (*.safetensors or *.bin)", None, fix)
+
+
+def model_facts(config: ModelConfig) -> dict[str, Any]:
+    """Path and hash of the base's files, for the record.
+
+    The hash covers the weight files and config.json of a local model; a hub id is identified by its revision.
+    """
+    path = _local_path(config)
+    if path is None:
+        return {"name": config.name, "revision": config.revision}
+    files = (
+        [path] if path.is_file() else sorted(f for p in (*_WEIGHT_FILES, "*.gguf", "config.json") for f in path.glob(p))
+    )
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(file.name.encode())
+        with file.open("rb") as stream:
+            digest.update(hashlib.file_digest(stream, "sha256").digest())
+    return {"name": config.name, "path": str(path), "sha256": digest.hexdigest()}
+
+
+def resolve_dtype(dtype: str, device: str) -> torch.dtype:
+    """`auto` is bf16 where the hardware multiplies it fast, else fp32."""
+    if dtype != "auto":
+        return cast(torch.dtype, getattr(torch, dtype))
+    if device == "cpu":
+        fast = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    else:
+        fast = torch.cuda.is_bf16_supported()
+    return torch.bfloat16 if fast else torch.float32
+
+
+def checkpoint_dtype(config: ModelConfig) -> torch.dtype:
+    """The dtype that the checkpoint's own config names; fp32 when it names none."""
+    import transformers
+
+    with _quiet(), _as_model_error(config):
+        description = transformers.AutoConfig.from_pretrained(
+            _source(config), trust_remote_code=config.trust_remote_code, revision=config.revision
+        )
+    return cast(torch.dtype, description.dtype or torch.float32)
+
+
+def called_linear(model: nn.Module) -> frozenset[str]:
+    """Full names of the linear layers whose forward one pass over a short input calls."""
+    called: set[str] = set()
+    handles = [
+        module.register_forward_hook(lambda *_, name=name: called.add(name))
+        for name, module in model.named_modules()
+        if is_linear(module)
+    ]
+    device = next(model.parameters()).device
+    try:
+        with torch.no_grad():
+            model(input_ids=torch.ones((1, 4), dtype=torch.long, device=device))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return frozenset(called)
+
+
+def head_modules(model: nn.Module, task: TaskType) -> tuple[str, ...]:
+    """Full names of a classifier's modules with parameters outside of the base model proper; none for causal-lm."""
+    if task != "classification":
+        return ()
+    body = getattr(model, "base_model_prefix", "")
+    owners = (name.rpartition(".")[0] for name, _ in model.named_parameters())
+    return tuple(dict.fromkeys(owner for owner in owners if owner.split(".")[0] != body))
+
+
+def _auto_class(task: TaskType) -> Any:
+    import transformers
+
+    classification = task == "classification"
+    return transformers.AutoModelForSequenceClassification if classification else transformers.AutoModelForCausalLM
+
+
+def _label_options(labels: tuple[str, ...]) -> dict[str, Any]:
+    return {
+        "num_labels": len(labels),
+        "id2label": dict(enumerate(labels)),
+        "label2id": {label: number for number, label in enumerate(labels)},
+    }
+
+
+def _from_pretrained(config: ModelConfig, task: TaskType, source: str, options: dict[str, Any]) -> Any:
+    with _quiet(), _as_model_error(config):
+        return _auto_class(task).from_pretrained(
+            source, trust_remote_code=config.trust_remote_code, revision=config.revision, **options
+        )
+
+
+def _new_modules(config: ModelConfig, model: nn.Module, info: dict[str, Any], task: TaskType) -> tuple[str, ...]:
+    """The modules that the checkpoint lacks, in the model's order."""
+    missing = set(info["missing_keys"]) | {key[0] for key in info["mismatched_keys"]}
+    owners = dict.fromkeys(name.rpartition(".")[0] for name, _ in model.named_parameters() if name in missing)
+    if task == "causal-lm" and owners:
+        rule = f"its checkpoint must hold every weight of a causal language model; it lacks {next(iter(owners))}"
+        raise ModelError(f"model {config.name}", rule, None, "Use a checkpoint of a causal language model.")
+    for owner in owners:
+        if any(True for _ in model.get_submodule(owner).children()):
+            rule = f"its checkpoint lacks parameters of {owner or 'the model'} that no single module owns"
+            raise ModelError(f"model {config.name}", rule, None, "Use a complete checkpoint.")
+    if len(owners) > 8:
+        rule = f"its checkpoint must fit its architecture; it lacks {len(owners)} modules, {next(iter(owners))} first"
+        raise ModelError(f"model {config.name}", rule, None, "Use a complete checkpoint.")
+    return tuple(owners)
+
+
+def _set_pad_token(model: nn.Module) -> None:
+    # decoders with a classification head find the last token by it
+    config = cast(Any, model.config)
+    if getattr(config, "pad_token_id", None) is None:
+        eos = getattr(config, "eos_token_id", None)
+        config.pad_token_id = eos[0] if isinstance(eos, list) else eos
+
+
+def _check_fits(config: ModelConfig, task: TaskType, labels: tuple[str, ...], dtype: torch.dtype, device: str) -> None:
+    parameters = sum(p.numel() for p in meta_base(config, task, labels).model.parameters())
+    needed = parameters * dtype.itemsize
+    available = _free_memory(device)
+    if available is not None and needed > available:
+        rule = f"must fit one device: {needed / 2**30:.1f} GiB of weights, {available / 2**30:.1f} GiB free on {device}"
+        raise ModelError(f"model {config.name}", rule, None, "Use a smaller base or dtype, or a larger device.")
+
+
+def _free_memory(device: str) -> int | None:
+    if device != "cpu":
+        return int(torch.cuda.mem_get_info()[0])
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")), None)
+
+
+def _local_path(config: ModelConfig) -> Path | None:
+    path = Path(config.name).expanduser()
+    return path if path.exists() else None
+
+
+def _gguf_in(folder: Path) -> Path | None:
+    files = sorted(folder.glob("*.gguf"))
+    return files[0] if len(files) == 1 and not (folder / "config.json").is_file() else None
+
+
+def _source(config: ModelConfig) -> str:
+    """What transformers loads from: the hub id, the folder, or the folder that a GGUF file was unpacked into."""
+    check_model(config)
+    path = _local_path(config)
+    if path is None:
+        return config.name
+    gguf = path if path.suffix == ".gguf" else _gguf_in(path)
+    return str(path if gguf is None else _unpacked(config, gguf))
+
+
+def _unpacked(config: ModelConfig, gguf: Path) -> Path:
+    """The cached bf16 folder of a GGUF file; made at the first use."""
+    import transformers
+
+    stat = gguf.stat()
+    key = hashlib.sha256(f"{gguf.resolve()} {stat.st_size} {stat.st_mtime_ns} 1".encode()).hexdigest()[:16]
+    folder = cache_dir() / "gguf" / key
+    if folder.exists():
+        return folder
+    part = folder.with_name(f"{key}.{os.getpid()}")
+    source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
+    _logger.info("unpacking %s into %s", gguf, folder)
+    with _quiet(), _as_model_error(config):
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            **source, dtype=torch.bfloat16, quantization_config=transformers.GgufConfig(dequantize=True)
+        )
+        model.save_pretrained(part)
+        transformers.AutoTokenizer.from_pretrained(**source).save_pretrained(part)
+    part.rename(folder)
+    return folder
+
+
+def cache_dir() -> Path:
+    """Where unpacked bases are kept: $XDG_CACHE_HOME/lora_sweep, by default ~/.cache/lora_sweep."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lora_sweep"
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without transformers' reports and bars: what matters of them is read from the loading info."""
+    from transformers.utils import logging as hf
+
+    verbosity, bars = hf.get_verbosity(), hf.is_progress_bar_enabled()
+    hf.set_verbosity_error()
+    hf.disable_progress_bar()
+    try:
+        yield
+    finally:
+        hf.set_verbosity(verbosity)
+        if bars:
+            hf.enable_progress_bar()
+
+
+@contextmanager
+def _as_model_error(config: ModelConfig) -> Iterator[None]:
+    try:
+        yield
+    except ModelError:
+        raise
+    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
+        offline = os.environ.get("HF_HUB_OFFLINE") == "1" and _local_path(config) is None
+        fix = "HF_HUB_OFFLINE=1 is set: is the model in the local cache?" if offline else "Check model.name."
+        message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"model {config.name}", f"cannot be loaded ({message})", None, fix) from error

@@ -1,0 +1,61 @@
+"""What a sweep would train: the parameters of every set of targets and rank in its space, before any training."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from lora_sweep.adapters import AdaptedModel, count_parameters
+from lora_sweep.models import FrozenBase
+from lora_sweep.preflight import check_space
+
+if TYPE_CHECKING:
+    from lora_sweep.config import SweepConfig
+
+
+@dataclass(frozen=True)
+class PlanRow:
+    """One set of targets at one rank.
+
+    Attributes:
+        targets: as the space names them.
+        rank: of every layer.
+        layers: adapted layers.
+        lora_parameters: of A and B.
+        trainable_parameters: with a task head.
+        share: of the base's parameters.
+        reduction: times fewer than in full fine-tuning.
+        adapter_bytes: of the tensors on disk, in fp32; bf16 takes half.
+    """
+
+    targets: str
+    rank: int
+    layers: int
+    lora_parameters: int
+    trainable_parameters: int
+    share: float
+    reduction: float
+    adapter_bytes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def plan_sweep(config: SweepConfig, base: FrozenBase, place: str) -> list[PlanRow]:
+    """The rows of the plan, smallest first.
+
+    Raises:
+        TargetError: an adapter of the space does not fit the base.
+    """
+    adapted = AdaptedModel(base.model, base.trained, base.new, base.called)
+    rows = []
+    for spec in check_space(config, base, place):
+        count = count_parameters(adapted, spec)
+        targets = spec.target_modules if isinstance(spec.target_modules, str) else " ".join(spec.target_modules)
+        rows.append(
+            PlanRow(
+                targets, spec.rank, count.layers, count.lora, count.trainable, count.share, count.reduction,
+                count.adapter_bytes(),
+            )
+        )  # fmt: skip
+    return sorted(rows, key=lambda row: (row.trainable_parameters, row.targets))

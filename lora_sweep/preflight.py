@@ -1,0 +1,137 @@
+"""All that can be found out before the first trial: data, base, targets and ranks of a whole space.
+
+Nothing is written and no weights are loaded, so that bad input never leaves a half-made run behind.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lora_sweep.adapters import AdaptedModel, base_parameters
+from lora_sweep.errors import ConfigError, RunFolderError, TargetError
+from lora_sweep.models import FrozenBase, check_model, load_tokenizer, meta_base, model_facts
+from lora_sweep.records import AdapterSpec
+from lora_sweep.tasks import EncodedTask, prepare_task
+
+if TYPE_CHECKING:
+    from lora_sweep.config import SweepConfig
+
+_SAMPLES = 500  # of a space that cannot be enumerated
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """A sweep that can start.
+
+    Attributes:
+        task: the encoded data.
+        base: the base's structure on the meta device.
+        facts: what run.json records of model, task and data.
+    """
+
+    task: EncodedTask
+    base: FrozenBase
+    facts: Mapping[str, Any]
+
+
+def preflight(config: SweepConfig, place: str) -> Preflight:
+    """Check a sweep and encode its data.
+
+    Args:
+        config: the sweep.
+        place: what to call its file in errors.
+
+    Raises:
+        InputError: of the kind that says where the fault is.
+    """
+    check_model(config.model)
+    tokenizer = load_tokenizer(config.model)
+    task = prepare_task(config.task, tokenizer, config.search.seed)
+    base = meta_base(config.model, config.task.type, task.labels)
+    _check_length(task, base, tokenizer, place)
+    check_space(config, base, place)
+    return Preflight(task, base, _facts(config, task, base))
+
+
+def check_unchanged(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+    """Refuse to go on with a run whose base or data are no longer what they were.
+
+    Args:
+        recorded: the run's run.json.
+        found: the facts of a new preflight.
+
+    Raises:
+        RunFolderError: a hash differs.
+    """
+    pairs = [("model", recorded["model"], found["model"])]
+    parts = recorded["data"]["parts"]
+    pairs += [(f"data.{name}", parts.get(name, {}), part) for name, part in found["data"]["parts"].items()]
+    for name, before, now in pairs:
+        if before.get("sha256") != now.get("sha256"):
+            fix = "Restore it, or start a new run."
+            raise RunFolderError(
+                f"run.json: {name}", f"must still have the hash {before.get('sha256')}", now.get("sha256"), fix
+            )
+
+
+def check_space(config: SweepConfig, base: FrozenBase, place: str) -> list[AdapterSpec]:
+    """Find out whether every adapter of the space fits the base.
+
+    Returns:
+        The adapters that were tried, one for every set of targets and rank, in order of their size.
+
+    Raises:
+        TargetError: one does not.
+    """
+    adapted = AdaptedModel(base.model, base.trained, base.new, base.called)
+    specs = _specs(config)
+    for spec in specs:
+        try:
+            adapted.targets(spec)
+        except TargetError as error:
+            raise TargetError(f"{place}: space.{error.place}", error.rule, error.value, error.fix) from None
+    return specs
+
+
+def _specs(config: SweepConfig) -> list[AdapterSpec]:
+    space = config.resolved_space()
+    size = space.size()
+    if size is not None and size <= _SAMPLES:
+        samples = space.grid()
+    else:
+        rng = random.Random(0)
+        samples = [space.sample(rng) for _ in range(_SAMPLES)]
+    pairs = {(sample["rank"], _frozen(sample["target_modules"])) for sample in samples}
+    if not any(parameter.conditions for parameter in space.parameters()):
+        largest = max(int(rank) for rank in space.possible("rank"))
+        pairs |= {(largest, _frozen(targets)) for targets in space.possible("target_modules")}
+    return [AdapterSpec(rank=rank, target_modules=targets) for rank, targets in sorted(pairs, key=str)]
+
+
+def _frozen(targets: Any) -> str | tuple[str, ...]:
+    return targets if isinstance(targets, str) else tuple(targets)
+
+
+def _check_length(task: EncodedTask, base: FrozenBase, tokenizer: Any, place: str) -> None:
+    limit = getattr(base.model.config, "max_position_embeddings", None)
+    own = getattr(tokenizer, "model_max_length", None)
+    limits = [int(value) for value in (limit, own) if isinstance(value, int) and 0 < value < 10**9]
+    if limits and task.buckets[-1] > min(limits):
+        rule = f"must be at most {min(limits)}, the longest input of {base.name}"
+        raise ConfigError(f"{place}: task.max_length", rule, task.max_length, "Longer texts are cut.")
+
+
+def _facts(config: SweepConfig, task: EncodedTask, base: FrozenBase) -> dict[str, Any]:
+    parts = {
+        name: {"examples": len(split)} | ({"path": s.path, "sha256": s.sha256} if (s := task.sources.get(name)) else {})
+        for name, split in task.splits.items()
+    }
+    model = model_facts(config.model)
+    return {
+        "model": {"dtype": config.model.dtype, "parameters": base_parameters(base.model), **model},
+        "task": {**config.task.model_dump(mode="json"), "labels": list(task.labels)},
+        "data": {"parts": parts, "notes": list(task.notes)},
+    }

@@ -1,0 +1,126 @@
+"""The Ray actor around an engine: fences off stale leases, and stays reachable when its base does not load."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lora_sweep.engine.api import EngineInfo, EngineOptions, Interval, SlotState
+from lora_sweep.errors import LoraSweepError
+from lora_sweep.records import TrialConfig
+from lora_sweep.store import RunFolder
+from lora_sweep.sweep.errors import StaleLeaseError
+
+if TYPE_CHECKING:
+    from lora_sweep.config import ModelConfig
+    from lora_sweep.engine.service import EngineService
+    from lora_sweep.tasks import EncodedTask
+
+logger = logging.getLogger(__name__)
+
+
+class EngineActor:
+    """One engine in a process of its own. Calls come from many threads.
+
+    A trial's `run` must carry the epoch of the lease under which it opened its slot, so that a trial process that was
+    believed dead cannot go on with a slot that its successor holds. After a crash Ray restarts the process with the
+    same arguments and no slot open; the trials bring their states along.
+
+    Args:
+        model: the base to load.
+        task_file: the pickled data; a file, because Ray does not keep an object for an actor that it restarts.
+        options: how the engine works.
+        run_path: the run folder; it and the file are on a file system that this node shares with the driver.
+    """
+
+    def __init__(self, model: ModelConfig, task_file: str, options: EngineOptions, run_path: str) -> None:
+        self._options = options
+        self._lock = threading.Lock()
+        self._epochs: dict[str, int] = {}
+        self._service: EngineService | None = None
+        self._broken: LoraSweepError | None = None
+        try:
+            self._service = _build(model, task_file, options, run_path)
+        except LoraSweepError as error:  # a constructor's exception would reach the driver as text only
+            logger.error("the engine does not start: %s", error)
+            self._broken = error
+
+    def open(self, trial_id: str, epoch: int, config: TrialConfig, state: SlotState | None) -> None:
+        """Give the trial a slot, in place of one that it holds under an older lease.
+
+        Raises:
+            StaleLeaseError: a newer lease of the trial is known, or every slot is taken.
+        """
+        service = self._working()
+        with self._lock:
+            known = self._epochs.get(trial_id)
+            if known is not None and known > epoch:
+                raise StaleLeaseError(f"trial {trial_id}: a newer lease holds its slot")
+            if known is None and len(self._epochs) >= self._options.slots:
+                raise StaleLeaseError(f"trial {trial_id}: no slot is free")
+            self._epochs[trial_id] = epoch
+        try:
+            service.open(trial_id, config, state)
+        except BaseException:
+            self._forget(trial_id, epoch)
+            raise
+
+    def run(self, trial_id: str, epoch: int, want_state: bool) -> Interval:
+        """Train until the trial's next evaluation.
+
+        Raises:
+            StaleLeaseError: the trial holds no slot under this lease.
+            TrialFailure: the trial failed; its slot is closed.
+        """
+        service = self._working()
+        with self._lock:
+            if self._epochs.get(trial_id) != epoch:
+                raise StaleLeaseError(f"trial {trial_id}: its slot is gone")
+        try:
+            return service.run(trial_id, want_state)
+        except BaseException:
+            self.close(trial_id, epoch)
+            raise
+
+    def close(self, trial_id: str, epoch: int) -> None:
+        """Free the slot that the trial holds under this lease; nothing when it holds none."""
+        with self._lock:
+            if self._epochs.get(trial_id) != epoch:
+                return
+        # the slot must be free before the table says so
+        self._working().close(trial_id)
+        self._forget(trial_id, epoch)
+
+    def score(self, adapter: str | None, split: str, name: str) -> dict[str, float]:
+        """Metrics of an adapter folder (None: the untouched base) on a split; writes its outcomes as `name`."""
+        return self._working().score(None if adapter is None else Path(adapter), split, name)
+
+    def info(self) -> EngineInfo:
+        return self._working().info()
+
+    def leases(self) -> dict[str, int]:
+        """Trial ids that hold a slot, with the epochs of their leases."""
+        self._working()
+        with self._lock:
+            return dict(self._epochs)
+
+    def _forget(self, trial_id: str, epoch: int) -> None:
+        with self._lock:
+            if self._epochs.get(trial_id) == epoch:
+                del self._epochs[trial_id]
+
+    def _working(self) -> EngineService:
+        if self._broken is not None:
+            raise self._broken
+        assert self._service is not None
+        return self._service
+
+
+def _build(model: ModelConfig, task_file: str, options: EngineOptions, run_path: str) -> EngineService:
+    from lora_sweep.engine.service import build_service
+
+    task: EncodedTask = pickle.loads(Path(task_file).read_bytes())
+    return build_service(model, task, options, RunFolder(Path(run_path)))

@@ -1,0 +1,89 @@
+"""A Ray cluster for the time of a sweep: a local one of our own, or a running one that we join."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import ray
+
+logger = logging.getLogger(__name__)
+
+LONGEST_TEMP_DIR = 40
+"""Ray puts sockets about 60 characters below its folder, and a socket's path ends at 107 bytes."""
+LEAST_STORE_BYTES = 100 * 2**20
+MOST_STORE_BYTES = 2 * 2**30
+
+RAY_SETTINGS = {
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning about processes without a GPU
+    "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints failed trials whatever the verbosity
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # records are written by our own callback
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C must reach us
+    "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that fails by itself reports no metric
+    "TUNE_GLOBAL_CHECKPOINT_S": "1",  # what a killed driver forgets
+    "TUNE_MAX_PENDING_TRIALS_PG": "2",  # a herd of starting processes delays the first report
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",  # the reason is in the trial's record
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "TUNE_WARN_THRESHOLD_S": "5",
+}
+"""Environment of Ray and Tune while a sweep runs; what the user has set stays."""
+
+
+@contextmanager
+def ray_cluster(address: str | None) -> Iterator[None]:
+    """Connect to a cluster, or start one on this machine and stop it afterwards.
+
+    Args:
+        address: of a running cluster, as for `ray.init`; None starts a local one. If this process is connected to Ray
+            already, that connection is used and stays.
+    """
+    for name, value in RAY_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if ray.is_initialized():
+        yield
+        return
+    temp_dir = None if address else _start_local()
+    if address:
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        if temp_dir is not None:
+            shutil.rmtree(temp_dir, ignore_errors=True)
+
+
+def _start_local() -> Path:
+    # ray.init would write a token into the home folder, which turns authentication on for later clusters
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    parent = tempfile.gettempdir()
+    temp_dir = Path(tempfile.mkdtemp(prefix="sweep-", dir=parent if len(parent) <= LONGEST_TEMP_DIR else "/tmp"))
+    ray.init(
+        address="local",
+        num_cpus=_cores(),
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level=logging.ERROR,
+        object_store_memory=_store_bytes(),
+        _temp_dir=str(temp_dir),
+    )
+    return temp_dir
+
+
+def _cores() -> int:
+    """Cores that this process may use; containers often show all of the machine's."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _store_bytes() -> int:
+    shared = Path("/dev/shm")
+    free = shutil.disk_usage(shared).free if shared.exists() else MOST_STORE_BYTES
+    return max(LEAST_STORE_BYTES, min(MOST_STORE_BYTES, int(free * 0.4)))

@@ -1,0 +1,36 @@
+"""The trials that lead on eval, scored once on test."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from lora_sweep.records import TrialRecord
+from lora_sweep.store import RunFolder
+from lora_sweep.sweep.baselines import Engine
+
+if TYPE_CHECKING:
+    from lora_sweep.config import SweepConfig
+    from lora_sweep.tasks import EncodedTask
+
+
+def choose_finalists(records: Sequence[TrialRecord], metric: str, mode: str, top: int) -> list[TrialRecord]:
+    """The best complete trials by their kept evaluation, best first; of equals, the one with fewer parameters."""
+    sign = -1 if mode == "max" else 1
+    complete = [record for record in records if record.status == "complete" and metric in record.metrics]
+    ranked = sorted(complete, key=lambda record: (sign * record.metrics[metric], record.trainable_parameters))
+    return ranked[:top]
+
+
+def score_finalists(config: SweepConfig, task: EncodedTask, run: RunFolder, engine: Engine) -> None:
+    """Score the finalists on test and write RUN/analysis/finalists.json."""
+    chosen = choose_finalists(run.records(), config.metric.name, config.metric.mode, config.finalists.top)
+    rows = [
+        {
+            "trial_id": record.trial_id,
+            "metrics": {"test": engine.score(str(run.adapter_dir(record.trial_id)), "test", record.trial_id)},
+            "examples": len(task.splits["test"]),
+        }
+        for record in chosen
+    ]
+    run.write_analysis("finalists", {"top": config.finalists.top, "rows": rows})

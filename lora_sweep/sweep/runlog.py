@@ -1,0 +1,82 @@
+"""RUN/run.json: what ran, where, for how long, and how it ended."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Literal
+
+import lora_sweep
+from lora_sweep.engine.api import EngineInfo
+from lora_sweep.records import SCHEMA_VERSION
+from lora_sweep.store import RunFolder
+
+if TYPE_CHECKING:
+    from lora_sweep.config import SweepConfig
+
+PACKAGES = ("ray", "torch", "transformers", "optuna", "safetensors", "numpy")
+
+RunStatus = Literal["running", "complete", "interrupted", "failed"]
+
+
+class RunLog:
+    """Keeps run.json up to date while a sweep runs.
+
+    Args:
+        config: the sweep.
+        run: its folder.
+        facts: the caller's part: model, data and whatever else belongs on record.
+    """
+
+    def __init__(self, config: SweepConfig, run: RunFolder, facts: Mapping[str, Any]) -> None:
+        self._run = run
+        self._began = time.monotonic()
+        before = run.info() if (run.path / "run.json").is_file() else {}
+        self._earlier_seconds = float(before.get("wall_seconds") or 0)
+        self._info = before | _description(config) | dict(facts)
+        self._info.setdefault("name", config.name or run.path.name)
+        self._info.setdefault("started", _now())
+        self._info.setdefault("devices", [])
+        self._info["trials"] = {"planned": config.search.trials}
+
+    def write(self, status: RunStatus, error: str | None = None) -> None:
+        """Write the file anew, with the trials counted from their records."""
+        statuses = [record.status for record in self._run.records()]
+        for name in ("complete", "stopped", "failed"):
+            self._info["trials"][name] = statuses.count(name)
+        self._info["status"] = status
+        self._info["error"] = error
+        self._info["ended"] = None if status == "running" else _now()
+        self._info["wall_seconds"] = round(self._earlier_seconds + time.monotonic() - self._began, 3)
+        self._run.write_info(self._info)
+
+    def plan(self, trials: int, notes: Sequence[str]) -> None:
+        """Take down how many trials there will be."""
+        self._info["trials"]["planned"] = trials
+        self._info["search_notes"] = list(notes)
+
+    def engines(self, infos: Sequence[EngineInfo]) -> None:
+        """Take down what the engines say; kept figures of a restarted engine begin at its restart."""
+        self._info["devices"] = [
+            {"engine": number, **{name: value for name, value in asdict(info).items() if name != "open_trials"}}
+            for number, info in enumerate(infos)
+        ]
+
+
+def _description(config: SweepConfig) -> dict[str, Any]:
+    parts = config.model_dump(mode="json")
+    versions = {name: metadata.version(name) for name in PACKAGES}
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "versions": {"lora_sweep": lora_sweep.__version__, "python": platform.python_version(), **versions},
+        "seed": config.search.seed,
+        **{name: parts[name] for name in ("model", "task", "metric", "search", "scheduler", "budget")},
+    }
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

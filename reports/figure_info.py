@@ -1,0 +1,183 @@
+"""What each figure shows, as plain data: `figures` draws it, tests read it without a figure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from lora_sweep.store import RunFolder
+from reports.frame import NO_TARGETS
+from reports.metric import Metric
+from reports.pareto import pareto_front
+from reports.results import Results, read_results
+
+CostName = Literal["trainable_parameters", "adapter_bytes", "device_seconds", "solo_seconds"]
+
+
+@dataclass(frozen=True)
+class TrialPoint:
+    """One trial in a scatter plot; `quality` is the kept evaluation."""
+
+    trial_id: str
+    status: str
+    rank: int
+    alpha: float
+    target_label: str
+    learning_rate: float
+    quality: float
+    cost: float
+    reached_step: int
+    on_front: bool = False
+
+
+@dataclass(frozen=True)
+class FrontInfo:
+    """Quality against one cost.
+
+    Attributes:
+        metric: the quality.
+        cost: the column of `trial_frame` that is the cost.
+        points: complete and stopped trials whose cost is known and above 0; only complete ones can be on the front.
+        baselines: name and quality of each baseline that has one.
+    """
+
+    metric: Metric
+    cost: CostName
+    points: tuple[TrialPoint, ...]
+    baselines: tuple[tuple[str, float], ...]
+
+    @property
+    def front(self) -> tuple[TrialPoint, ...]:
+        """The points on the front, cheapest first."""
+        return tuple(sorted((point for point in self.points if point.on_front), key=lambda point: point.cost))
+
+
+@dataclass(frozen=True)
+class RankInfo:
+    """Quality over rank: the points, and the median of the complete trials (of all, when none is) at each rank."""
+
+    metric: Metric
+    points: tuple[TrialPoint, ...]
+    medians: tuple[tuple[int, float], ...]
+
+    @property
+    def ranks(self) -> tuple[int, ...]:
+        return tuple(sorted({point.rank for point in self.points}))
+
+
+@dataclass(frozen=True)
+class LearningRateInfo:
+    """Quality against the peak learning rate."""
+
+    metric: Metric
+    points: tuple[TrialPoint, ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One trial over its optimizer steps, without the points that have no value."""
+
+    trial_id: str
+    status: str
+    rank: int
+    target_label: str
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class CurvesInfo:
+    """Curves over steps of `quantity`: the metric on the evaluation data, or the training loss."""
+
+    quantity: Literal["quality", "train_loss"]
+    metric: Metric
+    curves: tuple[Curve, ...]
+
+
+def get_front_info(run: RunFolder | Results, cost: CostName = "trainable_parameters") -> FrontInfo:
+    """Quality against a cost, with the Pareto front of the complete trials."""
+    results = read_results(run)
+    trials = front_frame(results, cost)
+    known = trials[(trials[cost] > 0) & trials["quality"].notna()]
+    lines = results.baselines[results.baselines["quality"].notna()]
+    baselines = tuple(
+        (str(name), float(quality)) for name, quality in zip(lines["name"], lines["quality"], strict=True)
+    )
+    return FrontInfo(results.metric, cost, tuple(_points(known, cost)), baselines)
+
+
+def front_frame(results: Results, cost: CostName) -> pd.DataFrame:
+    """The complete and stopped trials with a column `on_front`; a stopped or unmeasured one is never on it."""
+    trials = results.with_status("complete", "stopped").copy()
+    trials[cost] = trials[cost].astype(float)
+    sign = -1.0 if results.metric.mode == "max" else 1.0
+    open_to_front = (trials["status"] == "complete") & (trials[cost] > 0)
+    costs = np.column_stack([trials[cost].where(open_to_front), sign * trials["quality"].astype(float)])
+    trials["on_front"] = pareto_front(costs)
+    return trials
+
+
+def get_rank_info(run: RunFolder | Results) -> RankInfo:
+    """Quality over rank; trials that adapt no layer have no rank and are left out."""
+    results = read_results(run)
+    trials = _scored(results)
+    trials = trials[trials["target_label"] != NO_TARGETS]
+    complete = trials[trials["status"] == "complete"]
+    medians = (complete if len(complete) else trials).groupby("rank")["quality"].median().sort_index()
+    pairs = tuple((int(str(rank)), float(value)) for rank, value in medians.items())
+    return RankInfo(results.metric, tuple(_points(trials, "trainable_parameters")), pairs)
+
+
+def get_learning_rate_info(run: RunFolder | Results) -> LearningRateInfo:
+    """Quality against the peak learning rate."""
+    results = read_results(run)
+    return LearningRateInfo(results.metric, tuple(_points(_scored(results), "trainable_parameters")))
+
+
+def get_learning_curves_info(run: RunFolder | Results) -> CurvesInfo:
+    """The run's metric on the evaluation data over the steps of every trial, failed ones included."""
+    results = read_results(run)
+    return CurvesInfo("quality", results.metric, tuple(_curves(results.points, "quality")))
+
+
+def get_loss_curves_info(run: RunFolder | Results) -> CurvesInfo:
+    """The mean training loss between evaluations over the steps of every trial."""
+    results = read_results(run)
+    return CurvesInfo("train_loss", results.metric, tuple(_curves(results.points, "train_loss")))
+
+
+def _scored(results: Results) -> pd.DataFrame:
+    trials = results.with_status("complete", "stopped")
+    return trials[trials["quality"].notna()]
+
+
+def _points(trials: pd.DataFrame, cost: CostName) -> Iterator[TrialPoint]:
+    for row in trials.to_dict("records"):
+        yield TrialPoint(
+            trial_id=str(row["trial_id"]),
+            status=str(row["status"]),
+            rank=int(row["rank"]),
+            alpha=float(row["alpha"]),
+            target_label=str(row["target_label"]),
+            learning_rate=float(row["learning_rate"]),
+            quality=float(row["quality"]),
+            cost=float(row[cost]),
+            reached_step=int(row["reached_step"]),
+            on_front=bool(row.get("on_front", False)),
+        )
+
+
+def _curves(points: pd.DataFrame, column: str) -> Iterator[Curve]:
+    for trial_id, rows in points.groupby("trial_id", sort=False):
+        first = rows.iloc[0]
+        pairs = zip(rows["step"], rows[column].astype(float), strict=True)
+        known = [(int(step), value) for step, value in pairs if math.isfinite(value)]
+        if known:
+            steps, values = zip(*known, strict=True)
+            label = str(first["target_label"])
+            yield Curve(str(trial_id), str(first["status"]), int(first["rank"]), label, steps, values)

@@ -1,0 +1,155 @@
+"""A run folder as pandas frames: one row a trial, one row an evaluation, one row a baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from lora_sweep.records import TrialRecord
+from lora_sweep.store import RunFolder
+from reports.metric import Metric, read_metric
+
+NO_TARGETS = "no LoRA (head only)"
+"""The target label of a trial that adapts no layer."""
+
+_TRIAL_COLUMNS = (
+    "trial_id", "status", "rank", "alpha", "alpha_over_rank", "dropout", "target_label", "learning_rate",
+    "batch_size", "seed", "step", "reached_step", "steps", "share_of_budget", "quality", "test_quality",
+    "test_examples", "trainable_parameters", "adapter_parameters", "base_parameters", "share", "adapter_bytes",
+    "tokens", "device_seconds", "solo_seconds", "solo_source", "wall_seconds", "state_bytes", "peak_memory_bytes",
+    "error",
+)  # fmt: skip
+_POINT_COLUMNS = (
+    "trial_id", "status", "rank", "target_label", "step", "quality", "train_loss", "learning_rate", "tokens",
+    "wall_seconds", "device_seconds",
+)  # fmt: skip
+_BASELINE_COLUMNS = (
+    "name", "quality", "test_quality", "trainable_parameters", "adapter_bytes", "device_seconds", "note",
+)  # fmt: skip
+
+
+def trial_frame(run: RunFolder) -> pd.DataFrame:
+    """One row per trial, in the order in which they ended.
+
+    `quality` is the run's metric at the kept evaluation and `test_quality` the same on the test data (finalists
+    only); every metric also stands under `eval_NAME` and `test_NAME`. `step` is the kept evaluation,
+    `reached_step` the last one, `share_of_budget` that over the full budget, `share` the trainable parameters
+    over the base's. What is not known is NaN or None.
+    """
+    records = run.records()
+    return build_trial_frame(records, run.analysis("finalists"), run_metric(run_info(run), records))
+
+
+def points_frame(run: RunFolder) -> pd.DataFrame:
+    """One row per evaluation of every trial (long format), with `eval_NAME` for every metric."""
+    records = run.records()
+    return build_points_frame(records, run_metric(run_info(run), records))
+
+
+def baseline_frame(run: RunFolder) -> pd.DataFrame:
+    """One row per baseline, with `eval_NAME` and `test_NAME` for every metric; empty when none was measured."""
+    return build_baseline_frame(run.analysis("baselines"), run_metric(run_info(run), run.records()))
+
+
+def run_info(run: RunFolder) -> dict[str, Any]:
+    """The content of run.json; empty while there is none."""
+    return run.info() if (run.path / "run.json").is_file() else {}
+
+
+def run_metric(info: Mapping[str, Any], records: Sequence[TrialRecord]) -> Metric:
+    """The run's metric, from run.json or else from what the trials measured."""
+    return read_metric(info, next((record.metrics for record in records if record.metrics), None))
+
+
+def build_trial_frame(
+    records: Sequence[TrialRecord], finalists: Mapping[str, Any] | None, metric: Metric
+) -> pd.DataFrame:
+    """`trial_frame` from what was read already."""
+    tested = {str(row.get("trial_id")): row for row in _rows(finalists)}
+    rows = [_trial_row(record, tested.get(record.trial_id, {}), metric) for record in records]
+    return _frame(rows, _TRIAL_COLUMNS)
+
+
+def build_points_frame(records: Sequence[TrialRecord], metric: Metric) -> pd.DataFrame:
+    """`points_frame` from what was read already."""
+    rows = []
+    for record in records:
+        head = {"trial_id": record.trial_id, "status": record.status, "rank": record.config.rank}
+        head["target_label"] = target_label(record)
+        for point in record.history:
+            own = point.model_dump(exclude={"metrics"})
+            quality = {"quality": finite(point.metrics.get(metric.name))}
+            rows.append(head | own | quality | _prefixed("eval", point.metrics))
+    return _frame(rows, _POINT_COLUMNS)
+
+
+def build_baseline_frame(baselines: Mapping[str, Any] | None, metric: Metric) -> pd.DataFrame:
+    """`baseline_frame` from what was read already."""
+    rows = []
+    for row in _rows(baselines):
+        metrics = _mapping(row.get("metrics"))
+        evaluated, tested = _mapping(metrics.get("eval")), _mapping(metrics.get("test"))
+        known: dict[str, Any] = {"name": str(row.get("name", "")), "note": str(row.get("note") or "")}
+        for key in ("trainable_parameters", "adapter_bytes", "device_seconds"):
+            known[key] = finite(row.get(key))
+        known |= {"quality": finite(evaluated.get(metric.name)), "test_quality": finite(tested.get(metric.name))}
+        rows.append(known | _prefixed("eval", evaluated) | _prefixed("test", tested))
+    return _frame(rows, _BASELINE_COLUMNS)
+
+
+def target_label(record: TrialRecord) -> str:
+    """The space's name for the trial's targets, or the targets themselves."""
+    if record.config.target_label:
+        return record.config.target_label
+    modules = record.config.target_modules
+    return (modules if isinstance(modules, str) else ", ".join(modules)) or NO_TARGETS
+
+
+def finite(value: object) -> float:
+    """A number as a float; NaN for anything else and for infinities."""
+    if isinstance(value, (int, float)) and math.isfinite(value):
+        return float(value)
+    return math.nan
+
+
+def _trial_row(record: TrialRecord, tested: Mapping[str, Any], metric: Metric) -> dict[str, Any]:
+    config, cost = record.config, record.cost
+    test = _mapping(_mapping(tested.get("metrics")).get("test"))
+    reached = max([record.step, *(point.step for point in record.history)])
+    own = record.model_dump(include={"trial_id", "status", "step", "error", "tokens", "adapter_bytes"})
+    own |= record.model_dump(include={"trainable_parameters", "adapter_parameters", "base_parameters"})
+    own |= config.model_dump(include={"rank", "alpha", "dropout", "learning_rate", "batch_size", "seed", "steps"})
+    own |= cost.model_dump() | {"solo_seconds": finite(cost.solo_seconds)}
+    own |= {
+        "alpha_over_rank": config.alpha / config.rank,
+        "target_label": target_label(record),
+        "reached_step": reached,
+        "share_of_budget": min(1.0, reached / config.steps),
+        "quality": finite(record.metrics.get(metric.name)),
+        "test_quality": finite(test.get(metric.name)),
+        "test_examples": finite(tested.get("examples")),
+        "share": record.trainable_parameters / record.base_parameters if record.base_parameters else math.nan,
+    }
+    return own | _prefixed("eval", record.metrics) | _prefixed("test", test)
+
+
+def _prefixed(part: str, metrics: Mapping[str, Any]) -> dict[str, float]:
+    return {f"{part}_{name}": finite(value) for name, value in metrics.items()}
+
+
+def _rows(analysis: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    rows = (analysis or {}).get("rows")
+    return [row for row in rows if isinstance(row, Mapping)] if isinstance(rows, list) else []
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _frame(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
+    """A frame that has `columns` first and even when there is no row."""
+    seen = [name for row in rows for name in row]
+    return pd.DataFrame([dict(row) for row in rows], columns=list(dict.fromkeys([*columns, *seen])))

@@ -1,0 +1,237 @@
+"""What the page shows beside its figures, as plain texts and small records for the template."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from reports import units
+from reports.intervals import interval
+from reports.pick import Pick
+from reports.pick_text import test_examples
+from reports.results import Results
+from reports.table import TableRow, times_rank
+
+Facts = list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One bar of the headline comparison; positions are percentages of the bar's room."""
+
+    name: str
+    text: str
+    width: float
+    whisker: tuple[float, float] | None
+    is_pick: bool
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the table: what is read, and what is sorted by when that is a number."""
+
+    text: str
+    sort_by: str
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of the table."""
+
+    key: str
+    title: str
+    hint: str = ""
+
+
+def pick_facts(pick: Pick) -> Facts:
+    """The chosen configuration as readable facts."""
+    row = pick.chosen
+    share = f" ({units.share(row['share'])} of the base)" if not math.isnan(row["share"]) else ""
+    solo = f", {units.duration(row['solo_seconds'])} alone ({row['solo_source']})" if row["solo_seconds"] > 0 else ""
+    return [
+        ("Rank", str(int(row["rank"]))),
+        ("Alpha", f"{units.number(row['alpha'])} ({times_rank(row['alpha'], row['rank'])})"),
+        ("Dropout", units.number(row["dropout"], 2)),
+        ("Targets", str(row["target_label"])),
+        ("Learning rate", units.number(row["learning_rate"], 2)),
+        ("Batch size", str(int(row["batch_size"]))),
+        ("Parameters", units.count(row["trainable_parameters"]) + share),
+        ("Adapter on disk", units.size(row["adapter_bytes"] or None)),
+        ("Training", f"{units.duration(row['device_seconds'])} of device time{solo}"),
+        ("Kept step", f"{int(row['step'])} of {int(row['steps'])}"),
+    ]
+
+
+def comparison_bars(results: Results, pick: Pick) -> tuple[str, list[Bar]]:
+    """The pick beside the baselines, best first, on the test data where the pick was measured there.
+
+    Returns:
+        The part of the data that the values come from, `test` or `eval`, and the bars.
+    """
+    metric, row = results.metric, pick.chosen
+    column, part = ("quality", "eval") if math.isnan(row["test_quality"]) else ("test_quality", "test")
+    examples = results.examples("eval") if part == "eval" else test_examples(row, results)
+    baselines = zip(results.baselines["name"], results.baselines[column], strict=True)
+    values = [(pick.trial_id, float(row[column]), True), *((str(name), float(v), False) for name, v in baselines)]
+    values = sorted((one for one in values if not math.isnan(one[1])), key=lambda one: -metric.gain(one[1], 0.0))
+    full = 1.0 if metric.is_proportion else max(abs(value) for _, value, _ in values) or 1.0
+    bars = []
+    for name, value, is_pick in values:
+        bounds = interval(metric, value, examples)
+        whisker = (100 * bounds[0], 100 * (bounds[1] - bounds[0])) if bounds else None
+        bars.append(Bar(name, metric.text(value), 100 * max(0.0, value) / full, whisker, is_pick))
+    return part, bars
+
+
+def other_test_metrics(results: Results, pick: Pick) -> Facts:
+    """The pick's other metrics on the test data."""
+    names = [str(name) for name in results.trials.columns if str(name).startswith("test_")]
+    names = [name for name in names if name not in ("test_quality", "test_examples", f"test_{results.metric.name}")]
+    known = [(name.removeprefix("test_"), pick.chosen[name]) for name in names]
+    return [
+        (name.replace("_", " ").replace("f1", "F1"), units.number(value, 4))
+        for name, value in known
+        if not math.isnan(value)
+    ]
+
+
+def table_columns(rows: Sequence[TableRow], results: Results) -> list[Column]:
+    """The columns in which at least one row has something to say."""
+    title = results.metric.title
+    columns = [
+        Column("quality", f"Eval {title}", "kept evaluation; it steered the search and the choice"),
+        Column("test", f"Test {title}", "finalists and baselines only; it steered nothing"),
+        Column("rank", "Rank"),
+        Column("alpha", "Alpha", "in brackets as a multiple of the rank"),
+        Column("dropout", "Dropout"),
+        Column("targets", "Targets"),
+        Column("learning_rate", "Rate", "peak learning rate"),
+        Column("batch_size", "Batch"),
+        Column("parameters", "Parameters", "trainable"),
+        Column("share", "Of base", "trainable parameters over the base's"),
+        Column("adapter", "Adapter", "size on disk"),
+        Column("device_time", "Device time", "the engine's time shared among its trials by FLOPs"),
+        Column("solo_time", "Alone", "time the trial would take alone on the device"),
+        Column("step", "Step", "last step trained"),
+    ]
+    same = dict(constants(rows))
+    return [
+        column
+        for column in columns
+        if column.key not in same and any(row.texts[column.key] != units.MISSING for row in rows)
+    ]
+
+
+def constants(rows: Sequence[TableRow]) -> Facts:
+    """The settings that all trials share: said once, they need no column."""
+    trials = [row for row in rows if row.kind != "baseline"]
+    if len(trials) < 2:
+        return []
+    keys = ("rank", "dropout", "targets", "learning_rate", "batch_size")
+    return [(key, trials[0].texts[key]) for key in keys if len({row.texts[key] for row in trials}) == 1]
+
+
+def table_cells(row: TableRow, columns: Sequence[Column]) -> list[Cell]:
+    """The cells of one row, in the order of the columns."""
+    numbers = {
+        "quality": row.quality, "test": row.test_quality, "rank": row.rank, "alpha": row.alpha,
+        "learning_rate": row.learning_rate, "parameters": row.trainable_parameters, "share": row.share,
+        "adapter": row.adapter_bytes, "device_time": row.device_seconds, "solo_time": row.solo_seconds,
+        "step": float(row.reached_step) if row.steps else math.nan,
+    }  # fmt: skip
+    cells = []
+    for column in columns:
+        text, value = row.texts[column.key], numbers.get(column.key)
+        known = text if value is None else ("" if math.isnan(value) else repr(value))
+        cells.append(Cell(text, "" if known == units.MISSING else known))
+    return cells
+
+
+def run_facts(results: Results) -> Facts:
+    """How the run was made: what run.json says, in the order of interest."""
+    info, model = results.info, results.section("model")
+    versions = ", ".join(f"{name} {version}" for name, version in results.section("versions").items())
+    wall = info.get("wall_seconds")
+    facts = [
+        ("Model", _said(model.get("name"))),
+        ("Model parameters", units.count(model.get("parameters"))),
+        ("Model dtype", _said(model.get("dtype"))),
+        ("Model path", _said(model.get("path"))),
+        ("Model SHA-256", _said(model.get("sha256"))),
+        ("Metric", f"{results.metric.name}, {results.metric.mode}, keep {results.metric.keep or 'unknown'}"),
+        *((name.title(), _listed(results.section(name))) for name in ("search", "scheduler", "budget", "task")),
+        ("Trials", _listed(results.section("trials"))),
+        ("Seed", _said(info.get("seed"))),
+        ("Started", _said(info.get("started"))),
+        ("Ended", _said(info.get("ended"))),
+        ("Took", units.duration(wall) if isinstance(wall, (int, float)) else ""),
+        ("Versions", versions),
+        ("Commit", _said(info.get("commit"))),
+        ("Command", _said(info.get("command"))),
+    ]
+    return [(name, value) for name, value in facts if value and value != units.MISSING]
+
+
+def data_facts(results: Results) -> list[tuple[str, str, str, str]]:
+    """Part, examples, file and hash of each part of the data."""
+    found = []
+    for name in results.section("data", "parts"):
+        part, examples = results.section("data", "parts", name), results.examples(name)
+        found.append((name, f"{examples:,}" if examples else "", _said(part.get("path")), _said(part.get("sha256"))))
+    return found
+
+
+def device_facts(results: Results) -> list[tuple[str, ...]]:
+    """Engine, device, dtype, slots, threads, busy time and peak memory of each device."""
+    devices = results.info.get("devices")
+    rows = [one for one in devices if isinstance(one, Mapping)] if isinstance(devices, list) else []
+    plain = ("engine", "device", "dtype", "slots", "threads")
+    return [
+        (
+            *(_said(one.get(name)) for name in plain),
+            units.duration(one.get("busy_seconds")),
+            units.size(one.get("peak_memory_bytes") or None),
+        )
+        for one in rows
+    ]
+
+
+def cost_facts(results: Results, pick: Pick | None) -> Facts:
+    """What the whole sweep cost, and the pick's part of it."""
+    trials = results.trials
+    total = float(trials["device_seconds"].sum()) if len(trials) else 0.0
+    facts = [
+        ("Device time of all trials", units.duration(total)),
+        ("Tokens trained", units.count(trials["tokens"].sum())),
+    ]
+    wall = results.info.get("wall_seconds")
+    if isinstance(wall, (int, float)):
+        facts.insert(0, ("Wall time of the sweep", units.duration(wall)))
+    for status, name in (("stopped", "Spent on stopped trials"), ("failed", "Spent on failed trials")):
+        spent = float(results.with_status(status)["device_seconds"].sum())
+        if spent > 0:
+            facts.append((name, f"{units.duration(spent)} ({units.share(spent / total)})"))
+    if pick is not None:
+        facts.append(("Device time of the pick", units.duration(pick.chosen["device_seconds"])))
+    return facts
+
+
+def pick_command(results: Results, pick: Pick) -> str:
+    """The command that exports the picked adapter."""
+    path = shlex.quote(str(results.path))
+    return f"lora-sweep pick {path} --trial {shlex.quote(pick.trial_id)} --export my-adapter"
+
+
+def _said(value: object) -> str:
+    if isinstance(value, Mapping):
+        return _listed(value)
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_said(one) for one in value)
+    return "" if value is None else str(value)
+
+
+def _listed(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{str(name).replace('_', ' ')} {_said(value)}" for name, value in values.items())

@@ -1,0 +1,171 @@
+"""The efficiency-quality table: every trial and baseline with what it reached and what it cost.
+
+Complete trials and baselines stand first, best first, and only complete trials are numbered. Trials that the
+scheduler stopped are censored (nobody knows what they would have reached): they follow apart, with the step they
+reached. Cost is the device time attributed to the trial, or what it would have taken alone, never the wall time of
+a pack.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from lora_sweep.store import RunFolder
+from reports import units
+from reports.frame import NO_TARGETS
+from reports.results import Results, read_results, sort_by_quality
+
+Kind = Literal["baseline", "complete", "stopped"]
+
+SUMMARY_COLUMNS = ("#", "trial", "eval", "test", "rank", "alpha", "targets", "rate", "parameters", "device time")
+"""The headings that go with `TableRow.summary`."""
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """One line of the table. Numbers that are not known are NaN; the texts write them as a dash.
+
+    Attributes:
+        kind: baseline, complete or stopped.
+        name: trial id, or the baseline's name.
+        place: 1 for the best complete trial; None for baselines and stopped trials.
+        quality, test_quality: the run's metric on the evaluation and the test data.
+        share: trainable parameters over the base's.
+        device_seconds: the engine's time attributed to it.
+        solo_seconds: its time alone on the device, with `solo_source` (`probed` or `modelled`).
+        reached_step, steps: the last step it trained, of the full budget; 0 for baselines.
+        note: what else a reader must know.
+        texts: the same for people, by column: quality, test, rank, alpha, dropout, targets, learning_rate,
+            batch_size, parameters, share, adapter, device_time, solo_time, step.
+    """
+
+    kind: Kind
+    name: str
+    place: int | None
+    quality: float
+    test_quality: float
+    rank: float
+    alpha: float
+    learning_rate: float
+    trainable_parameters: float
+    share: float
+    adapter_bytes: float
+    device_seconds: float
+    solo_seconds: float
+    solo_source: str
+    reached_step: int
+    steps: int
+    note: str
+    texts: Mapping[str, str]
+
+    @property
+    def summary(self) -> tuple[str, ...]:
+        """The texts for `SUMMARY_COLUMNS`."""
+        names = ("quality", "test", "rank", "alpha", "targets", "learning_rate", "parameters", "device_time")
+        place = "" if self.place is None else str(self.place)
+        return (place, self.name, *(self.texts[name] for name in names))
+
+
+def table_rows(run: RunFolder | Results) -> list[TableRow]:
+    """All lines: complete trials and baselines by quality, then stopped trials by quality. Failed trials have none."""
+    results = read_results(run)
+    complete = results.ranked("complete").assign(kind="complete")
+    complete["place"] = range(1, len(complete) + 1)
+    baselines = results.baselines.assign(kind="baseline", trial_id=results.baselines["name"])
+    first = [_row(one, results) for frame in (complete, baselines) for one in _dicts(frame)]
+    stopped = sort_by_quality(results.with_status("stopped"), results.metric).assign(kind="stopped")
+    return _by_quality(first, results) + [_row(one, results) for one in _dicts(stopped)]
+
+
+def summary_table(run: RunFolder | Results, top: int = 5) -> list[TableRow]:
+    """What fits a terminal: the best `top` complete trials and all baselines, best first.
+
+    Stopped trials stand in only when no trial is complete.
+    """
+    rows = table_rows(run)
+    wanted = "complete" if any(row.kind == "complete" for row in rows) else "stopped"
+    names = [row.name for row in rows if row.kind == wanted][:top]
+    return [row for row in rows if row.kind == "baseline" or (row.kind == wanted and row.name in names)]
+
+
+def _by_quality(rows: list[TableRow], results: Results) -> list[TableRow]:
+    sign = -1 if results.metric.mode == "max" else 1
+
+    def key(row: TableRow) -> tuple[bool, float]:
+        unknown = math.isnan(row.quality)
+        return unknown, 0.0 if unknown else sign * row.quality
+
+    return sorted(rows, key=key)
+
+
+def _dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
+def _row(row: Mapping[str, Any], results: Results) -> TableRow:
+    place, kind = row.get("place"), row["kind"]
+    base = _number(results.section("model"), "parameters")
+    share = _number(row, "share")
+    if math.isnan(share) and base > 0:
+        share = _number(row, "trainable_parameters") / base
+    values = {name: _number(row, name) for name in ("quality", "test_quality", "device_seconds", "solo_seconds")}
+    values |= {name: _number(row, name) for name in ("trainable_parameters", "adapter_bytes", "learning_rate")}
+    adapted = row.get("target_label") != NO_TARGETS
+    values |= {name: _number(row, name) if adapted else math.nan for name in ("rank", "alpha")}
+    source = row.get("solo_source")
+    return TableRow(
+        kind=kind,
+        name=str(row["trial_id"]),
+        place=None if place is None else int(place),
+        share=share,
+        solo_source=source if isinstance(source, str) else "",
+        reached_step=int(row.get("reached_step", 0)),
+        steps=int(row.get("steps", 0)),
+        note=_note(row),
+        texts=_texts(dict(row) | values | {"share": share}, results),
+        **values,
+    )
+
+
+def _texts(row: Mapping[str, Any], results: Results) -> dict[str, str]:
+    metric, rank = results.metric, row["rank"]
+    solo = units.duration(row["solo_seconds"])
+    source = row.get("solo_source")
+    return {
+        "quality": metric.text(row["quality"]),
+        "test": metric.text(row["test_quality"]),
+        "rank": units.MISSING if math.isnan(rank) else str(int(rank)),
+        "alpha": units.number(row["alpha"]) + (f" ({times_rank(row['alpha'], rank)})" if rank > 0 else ""),
+        "dropout": units.number(_number(row, "dropout"), 2),
+        "targets": str(row.get("target_label", units.MISSING)),
+        "learning_rate": units.number(row["learning_rate"], 2),
+        "batch_size": units.number(_number(row, "batch_size")),
+        "parameters": units.count(row["trainable_parameters"]),
+        "share": units.share(row["share"]),
+        "adapter": units.size(row["adapter_bytes"] or None),
+        "device_time": units.duration(row["device_seconds"] or None),
+        "solo_time": f"{solo} ({source})" if isinstance(source, str) and solo != units.MISSING else solo,
+        "step": f"{row['reached_step']} of {row['steps']}" if row.get("steps") else units.MISSING,
+    }
+
+
+def times_rank(alpha: float, rank: float) -> str:
+    """Alpha as a multiple of the rank, the way people say it: `2r`, `r`, `0.5r`."""
+    times = alpha / rank
+    return "r" if times == 1 else f"{units.number(times)}r"
+
+
+def _note(row: Mapping[str, Any]) -> str:
+    if row["kind"] == "stopped":
+        return f"stopped by the scheduler after step {row['reached_step']} of {row['steps']}"
+    return str(row.get("note", ""))
+
+
+def _number(row: Mapping[str, Any], name: str) -> float:
+    value = row.get(name)
+    return float(value) if isinstance(value, (int, float)) else math.nan

@@ -1,0 +1,163 @@
+import shutil
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from lora_sweep.store import RunFolder
+from reports import render_page, write_report
+
+EVIL = "<script>alert('x')</script>"
+
+
+def visible(page: str) -> str:
+    """The page's text outside of scripts and styles."""
+
+    class Reader(HTMLParser):
+        skip, parts = 0, []
+
+        def handle_starttag(self, tag, attrs):
+            self.skip += tag in ("script", "style")
+
+        def handle_endtag(self, tag):
+            self.skip -= tag in ("script", "style")
+
+        def handle_data(self, data):
+            if not self.skip:
+                self.parts.append(data)
+
+    reader = Reader()
+    reader.parts = []
+    reader.feed(page)
+    return " ".join(" ".join(reader.parts).split())
+
+
+def test_reads_as_an_answer(full_run) -> None:
+    text = visible(render_page(full_run))
+    order = ["Which LoRA?", "What to doubt", "Efficiency and quality", "What quality costs", "Accuracy over rank",
+             "Accuracy over steps", "Cost Wall", "Failed trials Trial", "How it was run Model",
+             "sweep.yaml", "How to use the pick"]  # fmt: skip
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+    for fact in ("Trial t03", "87.8 %", "95 % interval", "512 examples", "one seed", "3 of 16 trials early",
+                 "NaN at step 57", "3 examples stand in both", "torch 2.11.0", "1" * 64, "space: attention",
+                 f"lora-sweep pick {full_run.path} --trial t03 --export"):  # fmt: skip
+        assert fact in text, fact
+
+
+def test_writes_the_page_and_the_tables(full_run, tmp_path) -> None:
+    assert write_report(full_run) == full_run.path / "report.html"
+    other = write_report(full_run, tmp_path / "new" / "page.html")
+    assert other.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
+    tables = {file.stem: pd.read_csv(file) for file in (full_run.path / "tables").iterdir()}
+    assert set(tables) == {"trials", "curves", "pareto", "baselines"}
+    assert len(tables["trials"]) == 16 and len(tables["baselines"]) == 3
+    assert set(tables["pareto"]["trial_id"]) >= {"t03", "t12"} and tables["pareto"]["front_parameters"].any()
+
+
+def test_nothing_comes_from_the_network(full_run) -> None:
+    page = render_page(full_run)
+    assert page.count("Plotly.newPlot(plot") == 1
+    assert 'src="' not in page.split("<script>")[0] and '<link rel="stylesheet"' not in page
+    assert "default-src 'none'" in page
+
+
+def test_free_text_is_escaped(make_run, make_record, make_info) -> None:
+    records = [
+        make_record("t1", target_label=EVIL),
+        make_record("t2", None, status="failed", error=f"ValueError: {EVIL}"),
+    ]
+    info = make_info(name=EVIL, command=EVIL, model={"name": EVIL})
+    info["data"]["notes"] = [EVIL]
+    baselines = {
+        "rows": [{"name": EVIL, "metrics": {"eval": {"accuracy": 0.79}}, "note": '"><script>alert(1)</script>'}]
+    }
+    run = make_run(records, info, baselines)
+    run.sweep_file.write_text(f"# </pre></code>{EVIL}")
+    page = render_page(run)
+    assert "alert('x')</script>" not in page and "<script>alert" not in page
+    assert EVIL in visible(page)
+
+
+@pytest.mark.parametrize("status", ["running", "complete"])
+def test_no_trial_yet(make_run, status) -> None:
+    run = make_run(info={"status": status})
+    text = visible(render_page(run))
+    assert "No trial has ended yet" in text and "There is nothing to draw yet" in text
+    assert ("still running: 0 trials so far" in text) == (status == "running")
+    assert write_report(run).stat().st_size > 1_000_000
+
+
+def test_only_failed_trials(make_run, make_record) -> None:
+    text = visible(render_page(make_run([make_record("a", None, status="failed", error="out of memory")])))
+    assert "Every trial failed" in text and "out of memory" in text and "How to use" not in text
+
+
+def test_one_trial_and_no_analysis(make_run, make_record) -> None:
+    text = visible(render_page(make_run([make_record("only", 0.9)])))
+    assert "Only one trial could be compared" in text and "Accuracy on evaluation data" in text
+
+
+def test_causal_lm_with_lower_is_better(make_run, make_record, make_info) -> None:
+    info = make_info(task={"type": "causal-lm"}, metric={"name": "perplexity", "mode": "min"})
+    records = [make_record(name, value, metric="perplexity") for name, value in (("a", 12.0), ("b", 9.5))]
+    baselines = {
+        "rows": [{"name": "untouched base", "metrics": {"eval": {"perplexity": 31}, "test": {"perplexity": 30}}}]
+    }
+    text = visible(render_page(make_run(records, info, baselines, tested={"b": 9.8, "a": 12.2})))
+    assert "Perplexity on test data lower is better b 9.800 untouched base 30.00" in text
+    assert "Test perplexity: 9.800 on 600 test examples." in text
+    assert "how large a difference they can tell apart was not tested" in text
+
+
+def test_a_bare_run_json(make_run, make_record) -> None:
+    text = visible(render_page(make_run([make_record("a", 0.8), make_record("b", 0.7)], info={})))
+    assert "Trial a" in text and "examples of unknown number" in text
+
+
+def test_a_pick_that_does_not_beat_the_head(make_run, make_record, baselines) -> None:
+    text = visible(render_page(make_run([make_record("a", 0.75)], baselines=baselines, tested={"a": 0.74})))
+    assert "the pick cannot be told apart from the baseline “head only”: 0.5 points better" in text
+    text = visible(render_page(make_run([make_record("a", 0.75)], None, baselines, {"a": 0.70}, name="other")))
+    assert "no better than the baseline “head only” (by 3.5 points)" in text
+
+
+def test_importing_reports_loads_nothing_heavy() -> None:
+    check = (
+        "import sys, reports; heavy = {'plotly', 'jinja2', 'torch', 'transformers', 'ray'} & set(sys.modules); "
+        "assert not heavy, heavy; assert reports.__all__ == sorted(reports.__all__); "
+        "[getattr(reports, name) for name in reports.__all__]; "
+        "heavy = {'torch', 'transformers', 'ray'} & set(sys.modules); assert not heavy, heavy"
+    )
+    root = Path(__file__).parents[2]
+    subprocess.run([sys.executable, "-c", check], check=True, cwd=root)
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a chromium")
+def test_opens_in_a_browser_without_an_error(full_run: RunFolder, tmp_path: Path) -> None:
+    page = write_report(full_run)
+    # sorting by parameters and filtering must work too: drive them from a script at the end of a copy
+    drive = (
+        "<script>addEventListener('load', () => { const heads = [...document.querySelectorAll('#table thead button')];"
+        "heads.find((one) => one.textContent === 'Parameters').click();"
+        "document.body.dataset.first = table.tBodies[0].rows[0].cells[1].textContent;"
+        "const field = document.getElementById('filter'); field.value = 'ALL-linear';"
+        "field.dispatchEvent(new Event('input')); });</script></body>"
+    )
+    copy = tmp_path / "driven.html"
+    copy.write_text(page.read_text(encoding="utf-8").replace("</body>", drive), encoding="utf-8")
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
+             "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
+             "--enable-logging=stderr", "--v=0", "--virtual-time-budget=5000", "--dump-dom"]  # fmt: skip
+    done = subprocess.run([str(CHROMIUM), *flags, copy.as_uri()], capture_output=True, text=True, timeout=60)
+    assert "CONSOLE" not in done.stderr, done.stderr
+    dom = done.stdout
+    assert dom.count('class="main-svg"') >= 6 and dom.count("data-figure=") == 6
+    assert 'data-first="majority class"' in dom and 'aria-sort="ascending"' in dom
+    assert "of 18 rows" in dom

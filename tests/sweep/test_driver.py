@@ -1,0 +1,207 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import pytest
+
+from lora_sweep.errors import ConfigError, ModelError
+from lora_sweep.sweep.driver import resume_sweep, run_sweep
+
+
+def finish(sweep, diary):
+    run_sweep(sweep.config, sweep.task, sweep.run, facts={"data": {"marker": 1}}, listener=diary)
+    return sweep.run.records()
+
+
+def test_random_with_fifo_completes_every_trial(make_sweep, diary, local_ray):
+    sweep = make_sweep()
+    records = finish(sweep, diary)
+    assert sorted(record.trial_id[:3] for record in records) == ["000", "001", "002", "003"]
+    assert {record.status for record in records} == {"complete"}
+    assert len({record.config.fingerprint() for record in records}) == 4
+    assert all([point.step for point in record.history] == [4, 8, 12] for record in records)
+    assert all((sweep.run.adapter_dir(record.trial_id) / "adapter_model.safetensors").is_file() for record in records)
+
+    info = sweep.run.info()
+    assert info["status"] == "complete"
+    assert info["trials"] == {"planned": 4, "complete": 4, "stopped": 0, "failed": 0}
+    assert info["data"] == {"marker": 1}
+    assert len(info["devices"]) == 1 and info["devices"][0]["busy_seconds"] > 0
+
+    assert diary.trials == 4
+    assert len(diary.reports) == 12 and len(diary.ends) == 4
+    assert not list((sweep.run.path / "tune").rglob("checkpoint_*"))
+
+    baselines = {row["name"]: row for row in sweep.run.analysis("baselines")["rows"]}
+    assert set(baselines) == {"majority", "head-only"}
+    assert baselines["head-only"]["trainable_parameters"] > 0
+    assert all(set(row["metrics"]) == {"eval", "test"} for row in baselines.values())
+    finalists = sweep.run.analysis("finalists")
+    assert finalists["top"] == 3 and len(finalists["rows"]) == 3
+    best = max(records, key=lambda record: record.metrics["accuracy"]).metrics["accuracy"]
+    leader = next(record for record in records if record.trial_id == finalists["rows"][0]["trial_id"])
+    assert leader.metrics["accuracy"] == best
+    json.dumps(info)
+
+
+def test_asha_stops_the_worse_trials(make_sweep, diary, local_ray):
+    sweep = make_sweep(
+        search={"algorithm": "random", "trials": 9, "seed": 1},
+        scheduler={"type": "asha", "grace": 1, "reduction": 3},
+        budget={"steps": 18, "eval_every": 2},
+        metric={"name": "loss"},
+    )
+    records = finish(sweep, diary)
+    stopped = [record for record in records if record.status == "stopped"]
+    assert len(records) == 9 and stopped
+    assert all(record.history[-1].step < 18 for record in stopped)
+    assert all(record.history[-1].step == 18 for record in records if record.status == "complete")
+    complete = {record.trial_id for record in records if record.status == "complete"}
+    assert {row["trial_id"] for row in sweep.run.analysis("finalists")["rows"]} <= complete
+    assert sweep.run.info()["trials"]["stopped"] == len(stopped)
+
+
+def test_tpe_runs_different_configurations(make_sweep, diary, local_ray):
+    sweep = make_sweep(search={"algorithm": "tpe", "trials": 6, "seed": 0}, budget={"steps": 4, "eval_every": 2})
+    records = finish(sweep, diary)
+    assert len(records) == 6
+    assert len({record.config.fingerprint() for record in records}) == 6
+
+
+def test_causal_lm_is_compared_with_the_untouched_base(make_sweep, diary, local_ray, llama_dir, text_files):
+    data = {part: str(file) for part, file in text_files.items()}
+    sweep = make_sweep(
+        model={"name": str(llama_dir), "dtype": "float32"},
+        task={"type": "causal-lm", "data": data, "prompt": "prompt", "response": "response", "max_length": 32},
+        search={"algorithm": "random", "trials": 2, "seed": 0},
+        budget={"steps": 8},
+    )
+    records = finish(sweep, diary)
+    (base,) = sweep.run.analysis("baselines")["rows"]
+    assert base["name"] == "base" and base["metrics"]["eval"]["loss"] > 0
+    assert {record.status for record in records} == {"complete"}
+    assert min(record.metrics["loss"] for record in records) < base["metrics"]["eval"]["loss"]
+
+
+def test_a_diverging_trial_is_a_failed_record_and_the_sweep_goes_on(make_sweep, diary, local_ray):
+    space = {"rank": [2, 4], "learning_rate": [1e-3, 1e30], "batch_size": 8, "target_modules": "all-linear"}
+    sweep = make_sweep(space=space, search={"algorithm": "grid"}, scheduler={"type": "asha"})
+    records = finish(sweep, diary)
+    failed = [record for record in records if record.status == "failed"]
+    assert len(records) == 4
+    assert [record.config.learning_rate for record in failed] == [1e30, 1e30]
+    assert all("NonFiniteLossError" in record.error for record in failed)
+    assert [record.status for record in diary.ends].count("failed") == 2
+    assert sweep.run.info()["status"] == "complete"
+    assert any("4 configurations" in note for note in diary.notes)
+
+
+@pytest.mark.slow
+def test_a_killed_engine_is_survived_and_changes_nothing(make_sweep, diary, local_ray):
+    undisturbed = {record.trial_id: record for record in finish(make_sweep(), diary)}
+    killed = []
+
+    def kill_once(record):
+        if len(diary.reports) == 12 + 5 and not killed:
+            killed.extend(pids_of("ray::EngineActor"))
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+
+    diary.on_report = kill_once
+    records = finish(make_sweep(), diary)
+    assert killed
+    assert {record.trial_id for record in records} == set(undisturbed)
+    for record in records:
+        assert record.status == "complete"
+        assert [p.metrics["loss"] for p in record.history] == pytest.approx(
+            [p.metrics["loss"] for p in undisturbed[record.trial_id].history], rel=1e-5
+        )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("title", ["ray::Broker", "ray::SweepTrial"])
+def test_a_killed_broker_or_trial_process_is_survived(make_sweep, diary, local_ray, title):
+    killed = []
+
+    def kill_once(record):
+        if len(diary.reports) == 5 and not killed:
+            killed.extend(pids_of(title)[:1])
+            os.kill(killed[0], signal.SIGKILL)
+
+    diary.on_report = kill_once
+    records = finish(make_sweep(search={"algorithm": "random", "trials": 6, "seed": 0}), diary)
+    assert killed
+    assert len(records) == 6 and {record.status for record in records} == {"complete"}
+    assert all([point.step for point in record.history] == [4, 8, 12] for record in records)
+
+
+@pytest.mark.slow
+def test_an_interrupted_sweep_is_resumed(make_sweep, diary, local_ray):
+    sweep = make_sweep(search={"algorithm": "random", "trials": 6, "seed": 0}, scheduler={"type": "asha"})
+
+    def interrupt(record):
+        if len(diary.ends) == 2:
+            raise KeyboardInterrupt
+
+    diary.on_report = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        finish(sweep, diary)
+    assert sweep.run.info()["status"] == "interrupted"
+    before = {record.trial_id for record in sweep.run.records()}
+    assert 2 <= len(before) < 6
+
+    diary.on_report = lambda record: None
+    diary.begun.clear()
+    resume_sweep(sweep.config, sweep.task, sweep.run, listener=diary)
+    lines = (sweep.run.path / "trials.jsonl").read_text().splitlines()
+    assert len(lines) == 6 and len({record.trial_id for record in sweep.run.records()}) == 6
+    assert not before & set(diary.begun)
+    info = sweep.run.info()
+    assert info["status"] == "complete" and info["data"] == {"marker": 1}
+    assert sweep.run.analysis("finalists")["rows"]
+
+
+def test_a_base_that_does_not_load_ends_the_sweep_at_once(make_sweep, diary, local_ray, tmp_path):
+    sweep = make_sweep()
+    (tmp_path / "empty").mkdir()
+    model = sweep.config.model.model_copy(update={"name": str(tmp_path / "empty")})
+    sweep.config = sweep.config.model_copy(update={"model": model})
+    with pytest.raises(ModelError) as caught:
+        finish(sweep, diary)
+    assert "RayTaskError" not in type(caught.value).__name__
+    assert sweep.run.info()["status"] == "failed"
+    assert not sweep.run.records()
+
+
+def test_more_engines_than_cores_are_refused(make_sweep, diary, local_ray):
+    sweep = make_sweep(resources={"engines": 1000})
+    with pytest.raises(ConfigError, match="resources.engines: must be at most the number of CPU cores"):
+        finish(sweep, diary)
+
+
+def pids_of(title: str) -> list[int]:
+    """Processes of actors with this title below this process."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit() and _command(entry).startswith(title) and os.getpid() in _ancestors(entry):
+            found.append(int(entry.name))
+    return found
+
+
+def _command(entry: Path) -> str:
+    try:
+        return (entry / "cmdline").read_text()
+    except OSError:
+        return ""
+
+
+def _ancestors(entry: Path) -> list[int]:
+    found: list[int] = []
+    pid = int(entry.name)
+    while pid > 1:
+        pid = int((Path("/proc") / str(pid) / "stat").read_text().rsplit(")", 1)[1].split()[1])
+        found.append(pid)
+    return found
