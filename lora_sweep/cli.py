@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -29,6 +30,9 @@ SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Set a key of the sweep.")]
 Address = Annotated[str | None, typer.Option(help="Address of a running Ray cluster; by default Ray starts here.")]
+ReportFile = Annotated[
+    Path | None, typer.Option("--output", dir_okay=False, help="The HTML file; by default RUN/report.html.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -92,7 +96,7 @@ def plan(sweep: SweepFile, settings: Settings = None, as_json: AsJson = False) -
     """Show what a sweep would train, before any training."""
     from lora_sweep.adapters import base_parameters
     from lora_sweep.config import load_sweep
-    from lora_sweep.plan import plan_sweep
+    from lora_sweep.plan import plan_sweep, planned_trials
     from lora_sweep.preflight import preflight
 
     config = load_sweep(sweep, settings or [])
@@ -103,7 +107,8 @@ def plan(sweep: SweepFile, settings: Settings = None, as_json: AsJson = False) -
         return
     size = config.resolved_space().size()
     total = base_parameters(checked.base.model)
-    typer.echo(f"{config.model.name}: {total:,} parameters; {config.search.trials} trials ({config.search.algorithm})")
+    trials = planned_trials(config)
+    typer.echo(f"{config.model.name}: {total:,} parameters; {trials} trials ({config.search.algorithm})")
     typer.echo(f"space: {size if size is not None else 'infinitely many'} configurations, {len(rows)} sizes")
     _print_table(
         ["targets", "rank", "layers", "trainable", "share", "times fewer", "adapter (fp32)"],
@@ -120,9 +125,7 @@ def plan(sweep: SweepFile, settings: Settings = None, as_json: AsJson = False) -
 
 
 @app.command()
-def report(
-    run: Run, output: Annotated[Path | None, typer.Option(help="The HTML file; by default RUN/report.html.")] = None
-) -> None:
+def report(run: Run, output: ReportFile = None) -> None:
     """Write the HTML report and the tables of a run."""
     from lora_sweep.store import RunFolder
     from reports import write_report
@@ -145,7 +148,7 @@ def pick(
     from reports import pick as choose
 
     if merge and export is None:
-        raise ConfigError("--merge", "goes with --export", None, "Add --export DIR.")
+        raise ConfigError("--merge", "must go with --export", None, "Add --export DIR.")
     folder = RunFolder.open(run)
     choice = choose(folder, max_parameters=max_parameters, trial=trial)
     if export is not None:
@@ -223,6 +226,10 @@ def main() -> None:
         _fail(str(error), 2)
     except LoraSweepError as error:
         _fail(str(error), 1)
+    except OSError as error:
+        if error.filename is None:
+            raise
+        _fail(f"{error.filename}: {error.strerror}", 1)
 
 
 def _fail(message: str, code: int) -> None:
@@ -289,4 +296,15 @@ def _print_table(columns: list[str], rows: list[list[str]]) -> None:
 
 
 def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, default=str))
+    typer.echo(json.dumps(_strict(value), indent=2, default=str, allow_nan=False))
+
+
+def _strict(value: Any) -> Any:
+    """The value as JSON can hold it: what is not finite becomes null, a number of numpy's a plain one."""
+    if isinstance(value, Mapping):
+        return {key: _strict(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(inner) for inner in value]
+    if hasattr(value, "item"):
+        value = value.item()
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -92,7 +92,7 @@ class DataConfig(Record):
         eval: what steers: early stopping, search, selection.
         test: what only the finalists are scored on.
         encoding: of text files.
-        separator: of columns in csv and tsv; None to find it out.
+        separator: of columns in csv and tsv; None for a tab in .tsv files and a comma in others.
     """
 
     hub: Text | None = None

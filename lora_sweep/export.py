@@ -6,12 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-
 from lora_sweep.adapters import AdaptedModel, read_adapter
 from lora_sweep.config import ModelConfig
 from lora_sweep.errors import ModelError, RunFolderError
-from lora_sweep.models import load_base, load_tokenizer, model_facts, checkpoint_dtype
-from lora_sweep.store import RunFolder, check_is_free
+from lora_sweep.models import checkpoint_dtype, load_base, load_tokenizer, model_facts, without_bars
+from lora_sweep.store import RunFolder, as_run_folder_error
 
 _CARD = """# {name}: adapter of trial {trial}
 
@@ -42,18 +41,23 @@ def export_trial(run: RunFolder, trial_id: str, folder: Path, merge: bool) -> No
     source = run.adapter_dir(trial_id)
     if not source.is_dir():
         raise RunFolderError(str(source), "must hold the trial's adapter; it is not there", None, "Pick another trial.")
-    check_is_free(folder)
+    if folder.exists():
+        raise RunFolderError(str(folder), "the export folder must not exist yet", None, "Choose another, or remove it.")
     info = run.info()
     config = model_config(info)
     if merge:
         _check_base(config, info)
     part = folder.with_name(folder.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
-    shutil.copytree(source, part)
-    (part / "README.md").write_text(_card(info, trial_id), encoding="utf-8")
-    if merge:
-        write_merged(config, info, source, part / "merged")
-    part.rename(folder)
+    try:
+        with as_run_folder_error(folder):
+            shutil.copytree(source, part)
+        (part / "README.md").write_text(_card(info, trial_id), encoding="utf-8")
+        if merge:
+            write_merged(config, info, source, part / "merged")
+        part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_merged(config: ModelConfig, info: dict[str, Any], adapter: Path, folder: Path) -> None:
@@ -67,7 +71,8 @@ def write_merged(config: ModelConfig, info: dict[str, Any], adapter: Path, folde
     adapted.merge(0)
     model: Any = adapted.unwrap().to(checkpoint_dtype(config))
     model.config.use_cache = True
-    model.save_pretrained(folder)
+    with without_bars():
+        model.save_pretrained(folder)
     load_tokenizer(config).save_pretrained(folder)
 
 

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from lora_sweep.records import TrialConfig, TrialRecord
 
@@ -96,18 +97,18 @@ class LiveProgress:
             table.add_column(column, justify="right" if column in ("step", self._metric, "rank") else "left")
         for trial_id, line in sorted(order[:room]):
             table.add_row(*self._cells(trial_id, line))
-        hidden = [f"({len(order) - room} more trials)"] if len(order) > room else []
-        return Group(table, *hidden, *(f"[dim]{escape(note)}[/]" for note in self._notes[-2:]), self._bar)
+        hidden = [Text(f"({len(order) - room} more trials)")] if len(order) > room else []
+        return Group(table, *hidden, *(Text(note, style="dim") for note in self._notes[-2:]), self._bar)
 
-    def _cells(self, trial_id: str, line: _Line) -> tuple[str, ...]:
+    def _cells(self, trial_id: str, line: _Line) -> tuple[Text, ...]:
+        # Text and no strings: names that look like rich's markup must stand as they are
         config = line.config
-        targets = config.target_label or str(config.target_modules)
         return (
-            escape(trial_id),
-            f"[{_STYLES[line.state]}]{line.state}[/]",
-            f"{line.step}/{config.steps}",
-            "" if line.value is None else f"{line.value:.4f}",
-            str(config.rank),
-            escape(targets),
-            f"{config.learning_rate:.2g}",
+            Text(trial_id),
+            Text(line.state, style=_STYLES[line.state]),
+            Text(f"{line.step}/{config.steps}"),
+            Text("" if line.value is None else f"{line.value:.4f}"),
+            Text(str(config.rank)),
+            Text(config.target_label or str(config.target_modules)),
+            Text(f"{config.learning_rate:.2g}"),
         )

@@ -11,7 +11,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -72,12 +72,11 @@ def load_base(config: ModelConfig, task: TaskType, labels: tuple[str, ...] = (),
     Raises:
         ModelError: no such model, no weights, not loadable for this task, or too large for the device.
     """
-    source = _source(config)
+    source = model_source(config)
     dtype = resolve_dtype(config.dtype, device)
     _check_fits(config, task, labels, dtype, device)
     options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "eager" if device == "cpu" else "sdpa"}
-    if task == "classification":
-        options |= {"ignore_mismatched_sizes": True, **_label_options(labels)}
+    options |= _task_options(task, labels)
     model, info = _from_pretrained(config, task, source, options | {"output_loading_info": True})
     model.config.use_cache = False
     model.requires_grad_(False).eval().to(device)
@@ -93,18 +92,11 @@ def meta_base(config: ModelConfig, task: TaskType, labels: tuple[str, ...] = ())
     Raises:
         ModelError: no such model, or an architecture that has no class for this task.
     """
-    import transformers
-
-    source = _source(config)
-    with _quiet(), _as_model_error(config):
-        options = _label_options(labels) if task == "classification" else {}
-        description = transformers.AutoConfig.from_pretrained(
-            source, trust_remote_code=config.trust_remote_code, revision=config.revision, **options
+    description = read_description(config, **(_label_options(labels) if task == "classification" else {}))
+    with without_bars(), _as_model_error(config), torch.device("meta"):
+        model = _auto_class(task).from_config(
+            description, trust_remote_code=config.trust_remote_code, attn_implementation="eager"
         )
-        with torch.device("meta"):
-            model = _auto_class(task).from_config(
-                description, trust_remote_code=config.trust_remote_code, attn_implementation="eager"
-            )
     model.config.use_cache = False
     _set_pad_token(model)
     model.requires_grad_(False).eval()
@@ -117,18 +109,51 @@ def meta_base(config: ModelConfig, task: TaskType, labels: tuple[str, ...] = ())
     return FrozenBase(model, config.name, task, head, (), called)
 
 
+def read_description(config: ModelConfig, **options: Any) -> Any:
+    """The base's config.json as transformers reads it, `options` in place of what it says.
+
+    Raises:
+        ModelError: no such model, or an architecture that is not known.
+    """
+    import transformers
+
+    source = model_source(config)
+    with without_bars(), _as_model_error(config):
+        return transformers.AutoConfig.from_pretrained(
+            source, trust_remote_code=config.trust_remote_code, revision=config.revision, **options
+        )
+
+
+def planned_base(config: ModelConfig, task: TaskType, labels: tuple[str, ...] = ()) -> FrozenBase:
+    """`meta_base`, with the modules that the checkpoint lacks; its weights are mapped into memory, not read.
+
+    Raises:
+        ModelError: as `load_base`, but for the size.
+    """
+    base = meta_base(config, task, labels)
+    options = {"dtype": "auto", **_task_options(task, labels)}
+    model, info = _from_pretrained(config, task, model_source(config), options | {"output_loading_info": True})
+    new = _new_modules(config, model, info, task)
+    return replace(base, new=new, trained=tuple(dict.fromkeys((*base.trained, *new))))
+
+
 def load_tokenizer(config: ModelConfig) -> Any:
     """The base's tokenizer.
 
     Raises:
-        ModelError: there is none.
+        ModelError: there is none, or it has no vocabulary.
     """
     import transformers
 
-    with _quiet(), _as_model_error(config):
-        return transformers.AutoTokenizer.from_pretrained(
-            _source(config), trust_remote_code=config.trust_remote_code, revision=config.revision
+    with without_bars(), _as_model_error(config, "tokenizer of model"):
+        tokenizer = transformers.AutoTokenizer.from_pretrained(
+            model_source(config), trust_remote_code=config.trust_remote_code, revision=config.revision
         )
+    # without its files transformers makes a tokenizer that knows no word
+    if len(tokenizer) < len(tokenizer.all_special_ids) + 2:
+        fix = "Copy the tokenizer's files (tokenizer.json, vocab.txt, ...) into the model's folder."
+        raise ModelError(f"tokenizer of model {config.name}", "must have a vocabulary", None, fix)
+    return tokenizer
 
 
 def check_model(config: ModelConfig) -> None:
@@ -180,13 +205,7 @@ def resolve_dtype(dtype: str, device: str) -> torch.dtype:
 
 def checkpoint_dtype(config: ModelConfig) -> torch.dtype:
     """The dtype that the checkpoint's own config names; fp32 when it names none."""
-    import transformers
-
-    with _quiet(), _as_model_error(config):
-        description = transformers.AutoConfig.from_pretrained(
-            _source(config), trust_remote_code=config.trust_remote_code, revision=config.revision
-        )
-    return cast(torch.dtype, description.dtype or torch.float32)
+    return cast(torch.dtype, read_description(config).dtype or torch.float32)
 
 
 def called_linear(model: nn.Module) -> frozenset[str]:
@@ -198,9 +217,15 @@ def called_linear(model: nn.Module) -> frozenset[str]:
         if is_linear(module)
     ]
     device = next(model.parameters()).device
+    tokens = torch.ones((1, 4), dtype=torch.long, device=device)
     try:
         with torch.no_grad():
-            model(input_ids=torch.ones((1, 4), dtype=torch.long, device=device))
+            try:
+                model(input_ids=tokens)
+            except RuntimeError:  # without a mask decoders look into values, which meta tensors do not have
+                if device.type != "meta":
+                    raise
+                model(input_ids=tokens, attention_mask=torch.ones_like(tokens))
     finally:
         for handle in handles:
             handle.remove()
@@ -223,6 +248,10 @@ def _auto_class(task: TaskType) -> Any:
     return transformers.AutoModelForSequenceClassification if classification else transformers.AutoModelForCausalLM
 
 
+def _task_options(task: TaskType, labels: tuple[str, ...]) -> dict[str, Any]:
+    return {"ignore_mismatched_sizes": True, **_label_options(labels)} if task == "classification" else {}
+
+
 def _label_options(labels: tuple[str, ...]) -> dict[str, Any]:
     return {
         "num_labels": len(labels),
@@ -232,7 +261,7 @@ def _label_options(labels: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _from_pretrained(config: ModelConfig, task: TaskType, source: str, options: dict[str, Any]) -> Any:
-    with _quiet(), _as_model_error(config):
+    with without_bars(), _as_model_error(config):
         return _auto_class(task).from_pretrained(
             source, trust_remote_code=config.trust_remote_code, revision=config.revision, **options
         )
@@ -292,7 +321,7 @@ def _gguf_in(folder: Path) -> Path | None:
     return files[0] if len(files) == 1 and not (folder / "config.json").is_file() else None
 
 
-def _source(config: ModelConfig) -> str:
+def model_source(config: ModelConfig) -> str:
     """What transformers loads from: the hub id, the folder, or the folder that a GGUF file was unpacked into."""
     check_model(config)
     path = _local_path(config)
@@ -314,7 +343,7 @@ def _unpacked(config: ModelConfig, gguf: Path) -> Path:
     part = folder.with_name(f"{key}.{os.getpid()}")
     source = {"pretrained_model_name_or_path": str(gguf.parent), "gguf_file": gguf.name}
     _logger.info("unpacking %s into %s", gguf, folder)
-    with _quiet(), _as_model_error(config):
+    with without_bars(), _as_model_error(config):
         model = transformers.AutoModelForCausalLM.from_pretrained(
             **source, dtype=torch.bfloat16, quantization_config=transformers.GgufConfig(dequantize=True)
         )
@@ -330,8 +359,8 @@ def cache_dir() -> Path:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without transformers' reports and bars: what matters of them is read from the loading info."""
+def without_bars() -> Iterator[None]:
+    """Run without transformers' reports and bars: what matters of them is read from the loading info."""
     from transformers.utils import logging as hf
 
     verbosity, bars = hf.get_verbosity(), hf.is_progress_bar_enabled()
@@ -346,13 +375,24 @@ def _quiet() -> Iterator[None]:
 
 
 @contextmanager
-def _as_model_error(config: ModelConfig) -> Iterator[None]:
+def _as_model_error(config: ModelConfig, what: str = "model") -> Iterator[None]:
     try:
         yield
     except ModelError:
         raise
-    except (OSError, ValueError, ImportError, KeyError, RuntimeError) as error:
-        offline = os.environ.get("HF_HUB_OFFLINE") == "1" and _local_path(config) is None
-        fix = "HF_HUB_OFFLINE=1 is set: is the model in the local cache?" if offline else "Check model.name."
+    except Exception as error:  # whatever transformers, safetensors or the model's own code raise
         message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"model {config.name}", f"cannot be loaded ({message})", None, fix) from error
+        if "custom code" in message or "trust_remote_code" in message:
+            rule = "must not need code of its own while model.trust_remote_code is false"
+            fix = "Read that code, and set model.trust_remote_code: true if you trust it."
+            raise ModelError(f"{what} {config.name}", rule, None, fix) from error
+        rule = f"must be one that can be loaded ({message.rstrip('. ')})"
+        raise ModelError(f"{what} {config.name}", rule, None, _loading_fix(config)) from error
+
+
+def _loading_fix(config: ModelConfig) -> str:
+    if _local_path(config) is not None:
+        return "Are its files whole, and does this version of transformers know its architecture?"
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return "There is no such folder, and HF_HUB_OFFLINE is set: a hub model must be in the local cache."
+    return "There is no such folder: check the path, or the hub id and the connection."

@@ -41,15 +41,24 @@ class PlanRow:
         return asdict(self)
 
 
+def planned_trials(config: SweepConfig) -> int:
+    """How many trials there will be: a grid has every configuration, any other search no more than there are."""
+    size = config.resolved_space().size()
+    if size is None:
+        return config.search.trials
+    return size if config.search.algorithm == "grid" else min(size, config.search.trials)
+
+
 def plan_sweep(config: SweepConfig, base: FrozenBase, place: str) -> list[PlanRow]:
     """The rows of the plan, smallest first.
 
     Raises:
         TargetError: an adapter of the space does not fit the base.
     """
+    specs = check_space(config, base, place)
     adapted = AdaptedModel(base.model, base.trained, base.new, base.called)
     rows = []
-    for spec in check_space(config, base, place):
+    for spec in specs:
         count = count_parameters(adapted, spec)
         targets = spec.target_modules if isinstance(spec.target_modules, str) else " ".join(spec.target_modules)
         rows.append(

@@ -1,6 +1,6 @@
 """All that can be found out before the first trial: data, base, targets and ranks of a whole space.
 
-Nothing is written and no weights are loaded, so that bad input never leaves a half-made run behind.
+Nothing is written and no weights are read, so that bad input never leaves a half-made run behind.
 """
 
 from __future__ import annotations
@@ -8,11 +8,11 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from lora_sweep.adapters import AdaptedModel, base_parameters
-from lora_sweep.errors import ConfigError, RunFolderError, TargetError
-from lora_sweep.models import FrozenBase, check_model, load_tokenizer, meta_base, model_facts
+from lora_sweep.errors import ConfigError, ModelError, RunFolderError, TargetError
+from lora_sweep.models import FrozenBase, load_tokenizer, model_facts, planned_base, read_description
 from lora_sweep.records import AdapterSpec
 from lora_sweep.tasks import EncodedTask, prepare_task
 
@@ -47,11 +47,12 @@ def preflight(config: SweepConfig, place: str) -> Preflight:
     Raises:
         InputError: of the kind that says where the fault is.
     """
-    check_model(config.model)
+    read_description(config.model)
     tokenizer = load_tokenizer(config.model)
     task = prepare_task(config.task, tokenizer, config.search.seed)
-    base = meta_base(config.model, config.task.type, task.labels)
+    base = planned_base(config.model, config.task.type, task.labels)
     _check_length(task, base, tokenizer, place)
+    _check_vocabulary(task, base)
     check_space(config, base, place)
     return Preflight(task, base, _facts(config, task, base))
 
@@ -66,8 +67,8 @@ def check_unchanged(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> No
     Raises:
         RunFolderError: a hash differs.
     """
-    pairs = [("model", recorded["model"], found["model"])]
-    parts = recorded["data"]["parts"]
+    pairs = [("model", recorded.get("model", {}), found["model"])]
+    parts = recorded.get("data", {}).get("parts", {})
     pairs += [(f"data.{name}", parts.get(name, {}), part) for name, part in found["data"]["parts"].items()]
     for name, before, now in pairs:
         if before.get("sha256") != now.get("sha256"):
@@ -88,11 +89,13 @@ def check_space(config: SweepConfig, base: FrozenBase, place: str) -> list[Adapt
     """
     adapted = AdaptedModel(base.model, base.trained, base.new, base.called)
     specs = _specs(config)
-    for spec in specs:
-        try:
+    try:
+        for spec in specs:
             adapted.targets(spec)
-        except TargetError as error:
-            raise TargetError(f"{place}: space.{error.place}", error.rule, error.value, error.fix) from None
+    except TargetError as error:
+        raise TargetError(f"{place}: space.{error.place}", error.rule, error.value, error.fix) from None
+    finally:
+        adapted.unwrap()
     return specs
 
 
@@ -121,7 +124,17 @@ def _check_length(task: EncodedTask, base: FrozenBase, tokenizer: Any, place: st
     limits = [int(value) for value in (limit, own) if isinstance(value, int) and 0 < value < 10**9]
     if limits and task.buckets[-1] > min(limits):
         rule = f"must be at most {min(limits)}, the longest input of {base.name}"
-        raise ConfigError(f"{place}: task.max_length", rule, task.max_length, "Longer texts are cut.")
+        fix = f"Set it to {min(limits)}: longer texts are cut."
+        raise ConfigError(f"{place}: task.max_length", rule, task.max_length, fix)
+
+
+def _check_vocabulary(task: EncodedTask, base: FrozenBase) -> None:
+    largest = max(int(split.token_ids.max()) for split in task.splits.values())
+    size = cast(Any, base.model).get_input_embeddings().num_embeddings
+    if largest >= size:
+        rule = f"must give token numbers below {size}, the model's vocabulary"
+        fix = "Is the tokenizer in the model's folder the model's own?"
+        raise ModelError(f"tokenizer of model {base.name}", rule, largest, fix)
 
 
 def _facts(config: SweepConfig, task: EncodedTask, base: FrozenBase) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from pydantic import ValidationError
 
@@ -38,11 +39,12 @@ class RunFolder:
         """Make a new, empty run folder.
 
         Raises:
-            RunFolderError: something already stands at `path`.
+            RunFolderError: something already stands at `path`, or nothing can be made there.
         """
         check_is_free(path)
-        for part in ("adapters", "outcomes", "analysis", "tables"):
-            (path / part).mkdir(parents=True)
+        with as_run_folder_error(path):
+            for part in ("adapters", "outcomes", "analysis", "tables"):
+                (path / part).mkdir(parents=True)
         return cls(path)
 
     @classmethod
@@ -75,8 +77,9 @@ class RunFolder:
 
     def append_record(self, record: TrialRecord) -> None:
         """Add one trial's outcome, flushed to the disk before this returns."""
-        with (self.path / "trials.jsonl").open("a", encoding="utf-8") as file:
-            file.write(record.model_dump_json() + "\n")
+        with (self.path / "trials.jsonl").open("ab+") as file:
+            _drop_cut_off_line(file)
+            file.write(record.model_dump_json().encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -87,7 +90,10 @@ class RunFolder:
             RunFolderError: a line before the last is no record.
         """
         file = self.path / "trials.jsonl"
-        lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+        # not splitlines(): it also cuts at separators that JSON leaves inside its texts
+        lines = file.read_text(encoding="utf-8", errors="replace").split("\n") if file.exists() else []
+        if lines and not lines[-1]:
+            lines.pop()
         records: dict[str, TrialRecord] = {}
         for number, line in enumerate(lines, start=1):
             try:
@@ -150,7 +156,7 @@ class RunFolder:
 
 
 def check_is_free(path: Path) -> None:
-    """Refuse a path where something already stands.
+    """Refuse a run folder where something already stands.
 
     Raises:
         RunFolderError: with the ways out.
@@ -158,6 +164,31 @@ def check_is_free(path: Path) -> None:
     if path.exists():
         fix = "Choose another --output or --name, go on with `lora-sweep resume`, or remove it."
         raise RunFolderError(str(path), "the run folder must not exist yet", None, fix)
+
+
+@contextmanager
+def as_run_folder_error(path: Path) -> Iterator[None]:
+    """Say that a folder cannot be made at `path` when the file system refuses.
+
+    Raises:
+        RunFolderError: with the file system's reason.
+    """
+    try:
+        yield
+    except OSError as error:
+        rule = f"must be where a folder can be made ({error.strerror})"
+        raise RunFolderError(str(path), rule, None, "Choose another place.") from None
+
+
+def _drop_cut_off_line(file: BinaryIO) -> None:
+    """Cut the file behind its last whole line, or the next one would be glued to what a crash left."""
+    size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        return
+    file.seek(size - 1)
+    if file.read(1) != b"\n":
+        file.seek(0)
+        file.truncate(file.read().rfind(b"\n") + 1)
 
 
 def _write_json(file: Path, content: Mapping[str, Any]) -> None:

@@ -16,7 +16,10 @@ from typing import Any
 
 import pytest
 
-WORDS = "good bad fine poor great awful movie plot actor scene the a was is very not quite and but so".split()
+WORDS = [
+    "good", "bad", "fine", "poor", "great", "awful", "movie", "plot", "actor", "scene", "the", "a", "was", "is",
+    "very", "not", "quite", "and", "but", "so",
+]  # fmt: skip
 
 
 def word_tokenizer(chat: bool = False) -> Any:

@@ -83,7 +83,7 @@ class LoraLinear(nn.Module):
         if not parts:
             return cast(Tensor, self.base(x))
         weights = [w for _, adapter in parts for w in (adapter.a, adapter.b)]
-        return cast(Tensor, _PackedLinear.apply(x, self.base, self.name, parts, *weights))
+        return cast(Tensor, _PackedLinear.apply(x, self.base, self.name, parts, *weights))  # type: ignore[no-untyped-call]
 
     def merge(self, slot: int) -> None:
         """Add the slot's update to the base's weight.
@@ -134,7 +134,7 @@ class _PackedLinear(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, *saved = ctx.saved_tensors
         grad = grad.contiguous()
@@ -183,7 +183,7 @@ def _mask(rows: Tensor, name: str, segment: Segment, adapter: LoraWeights) -> Te
     if segment.dropout is None or adapter.dropout == 0:
         return None
     keep = segment.dropout.keep_mask(name, adapter.dropout, rows.numel() // len(segment.dropout.rows))
-    return keep.view(rows.shape)
+    return keep.reshape(rows.shape).to(rows.device, non_blocking=True)
 
 
 def _masked(rows: Tensor, mask: Tensor | None) -> Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lora_sweep.adapters.base_dropout import BaseDropout
 from lora_sweep.adapters.dropout import stream_key
 from lora_sweep.adapters.layer import LoraLinear, LoraWeights, linear_shape
 from lora_sweep.adapters.routing import Routing
@@ -22,14 +23,15 @@ from lora_sweep.records import AdapterSpec
 class AdaptedModel:
     """Many adapters on one frozen base.
 
-    The base's own parameters never get gradients and its dropout is off. `routing` says which rows of a batch belong
-    to which slot; without it the base answers alone.
+    The base's own parameters never get gradients, and its dropout is off unless asked for. `routing` says which rows of
+    a batch belong to which slot; without it the base answers alone.
 
     Args:
         model: the base; its adapted layers are wrapped in place, and put back by `remove`.
         trained: full names of the modules that every adapter trains in full (task head, missing pooler).
         new: those of them that the checkpoint lacks; each slot initialises them from its own seed.
         called: full names of the linear layers that a forward pass calls; None when unknown.
+        base_dropout: whether the base's own dropout on hidden states is on in training.
     """
 
     def __init__(
@@ -38,6 +40,7 @@ class AdaptedModel:
         trained: Collection[str] = (),
         new: Collection[str] = (),
         called: Collection[str] | None = None,
+        base_dropout: bool = False,
     ) -> None:
         self.model = model.requires_grad_(False).eval()
         self.trained, self.new, self.called = tuple(trained), frozenset(new), called
@@ -46,6 +49,9 @@ class AdaptedModel:
         self.merged: int | None = None
         self._lora: dict[str, LoraLinear] = {}
         self._heads = {name: self._wrap(name, TrainedModule) for name in self.trained}
+        if base_dropout:
+            for name in [n for n, m in model.named_modules() if isinstance(m, nn.Dropout) and m.p > 0]:
+                self._wrap(name, BaseDropout)
 
     def add(self, slot: int, spec: AdapterSpec, seed: int) -> AdapterWeights:
         """Put a new adapter into a free slot: B zero, new modules initialised, all from `seed`.
@@ -216,4 +222,4 @@ def _plain(module: nn.Module) -> nn.Module:
 
 def _set_module(model: nn.Module, name: str, module: nn.Module) -> None:
     parent, _, child = name.rpartition(".")
-    setattr(model.get_submodule(parent) if parent else model, child, cast(nn.Module, module))
+    setattr(model.get_submodule(parent) if parent else model, child, module)

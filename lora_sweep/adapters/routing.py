@@ -72,12 +72,7 @@ class Routing:
         if x.shape[0] % rows:
             raise AdapterStateError(f"a module got {x.shape[0]} rows of a batch of {rows}: it cannot be packed")
         times = x.shape[0] // rows
-        return tuple(Segment(s.slot, s.start * times, s.stop * times, _stretched(s, times)) for s in self.segments)
-
-
-def _stretched(segment: Segment, times: int) -> DropoutStream | None:
-    if segment.dropout is None:
-        return None
-    rows = segment.dropout.rows
-    positions = rows.new_tensor(range(times))
-    return DropoutStream(segment.dropout.key, (rows.unsqueeze(1) * times + positions).flatten())
+        return tuple(
+            Segment(s.slot, s.start * times, s.stop * times, s.dropout and s.dropout.stretched(times))
+            for s in self.segments
+        )

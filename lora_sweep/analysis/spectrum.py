@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lora_sweep.adapters import AdapterFile
+from lora_sweep.errors import AdapterFormatError
 
 
 @dataclass(frozen=True)
@@ -19,7 +20,7 @@ class LayerSpectrum:
         shape: (out, in) of its weight.
         rank: of the adapter here.
         norm_a, norm_b, norm_update: Frobenius norms of A, B and scaling * B A.
-        singular_values: of scaling * B A, descending, as many as the rank.
+        singular_values: of scaling * B A, descending; as many as the smallest of rank, out and in.
     """
 
     name: str
@@ -38,13 +39,22 @@ class LayerSpectrum:
 
 
 def spectra(adapter: AdapterFile) -> list[LayerSpectrum]:
-    """The spectrum of every layer, in the file's order."""
+    """The spectrum of every layer, by name.
+
+    Raises:
+        AdapterFormatError: a layer's A has no B that fits it, or a value is not finite.
+    """
     modules = sorted(name.removesuffix(".lora_A.weight") for name in adapter.tensors if name.endswith(".lora_A.weight"))
     return [_spectrum(adapter, name) for name in modules]
 
 
 def _spectrum(adapter: AdapterFile, name: str) -> LayerSpectrum:
-    a, b = adapter.tensors[f"{name}.lora_A.weight"], adapter.tensors[f"{name}.lora_B.weight"]
+    a, b = adapter.tensors[f"{name}.lora_A.weight"], adapter.tensors.get(f"{name}.lora_B.weight")
+    if b is None or a.ndim != 2 or b.ndim != 2 or a.shape[0] != b.shape[1]:
+        found = f"A {list(a.shape)}, B {'missing' if b is None else list(b.shape)}"
+        raise AdapterFormatError(f"adapter: {name}", "must have A [rank, in] and B [out, rank]", found)
+    if not (a.isfinite().all() and b.isfinite().all()):
+        raise AdapterFormatError(f"adapter: {name}", "must hold finite numbers", "NaN or infinity")
     values = adapter.spec.scaling_of(name) * product_singular_values(b, a)
     return LayerSpectrum(
         name=name,
@@ -58,12 +68,16 @@ def _spectrum(adapter: AdapterFile, name: str) -> LayerSpectrum:
 
 
 def product_singular_values(b: Tensor, a: Tensor) -> Tensor:
-    """Singular values of B A without forming it: those of R_B R_A^T, from thin QRs; fp64 [rank].
+    """Singular values of B A without forming it: those of R_B R_A^T, from thin QRs.
 
     Args:
-        b: [out, rank], rank at most out.
-        a: [rank, in], rank at most in.
+        b: [out, rank].
+        a: [rank, in].
+
+    Returns:
+        fp64 [min(rank, out, in)], descending.
     """
     _, right_b = torch.linalg.qr(b.double())
     _, right_a = torch.linalg.qr(a.double().T)
-    return torch.linalg.svdvals(right_b @ right_a.T)
+    values: Tensor = torch.linalg.svdvals(right_b @ right_a.T)
+    return values

@@ -57,8 +57,8 @@ class Engine:
     def __init__(self, base: FrozenBase, task: EncodedTask, options: EngineOptions) -> None:
         self.base, self.task, self.options = base, task, options
         # decoders with a classification head find the last token by the padding that the task writes
-        base.model.config.pad_token_id = task.pad_id  # type: ignore[union-attr, assignment]
-        self.adapted = AdaptedModel(base.model, base.trained, base.new, base.called)
+        base.model.config.pad_token_id = task.pad_id  # type: ignore[union-attr]
+        self.adapted = AdaptedModel(base.model, base.trained, base.new, base.called, options.base_dropout)
         self.meter = Meter(base.device)
         self.slots: dict[int, Slot] = {}
         self.parameters = base_parameters(base.model)
@@ -266,10 +266,9 @@ class Engine:
             return self._objective(self._batch(split, part.example, length), row_weights)
 
     def _segment(self, slot: Slot, part: PackRows, start: int, stop: int, dropout: bool) -> Segment:
-        if not dropout or not slot.config.dropout:
+        if not dropout or not (slot.config.dropout or self.options.base_dropout):
             return Segment(slot.number, start, stop)
-        rows = torch.as_tensor(part.number[start:stop], device=self.base.device)
-        return Segment(slot.number, start, stop, slot.dropout(rows))
+        return Segment(slot.number, start, stop, slot.dropout(part.number[start:stop]))
 
     def _batch(self, split: EncodedSplit, examples: np.ndarray, length: int) -> Batch:
         rows = split.rows(examples, length, self.task.pad_id)

@@ -11,7 +11,14 @@ import torch
 
 from lora_sweep.errors import OutOfMemoryError
 
-_CPU_MESSAGES = ("can't allocate memory", "not enough memory", "Cannot allocate memory")
+# the last two are what oneDNN says when it gets no memory
+_CPU_MESSAGES = (
+    "can't allocate memory",
+    "not enough memory",
+    "Cannot allocate memory",
+    "could not create a primitive",
+    "could not create a memory",
+)
 
 
 @contextmanager
@@ -24,9 +31,9 @@ def as_out_of_memory(what: str) -> Iterator[None]:
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError):
-            if not any(message in str(error) for message in _CPU_MESSAGES):
-                raise
+        plain = isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
+        if plain and not any(message in str(error) for message in _CPU_MESSAGES):
+            raise
         raise OutOfMemoryError(
             f"out of memory in {what}: {str(error).splitlines()[0] if str(error) else error!r}"
         ) from None

@@ -100,7 +100,9 @@ class CausalLmObjective:
         scored = cast(Tensor, batch.scored)[:, 1:]
         rows, positions = scored.nonzero(as_tuple=True)
         targets = batch.token_ids[rows, positions + 1]
-        total, nll = _ChunkedNll.apply(hidden[rows, positions], targets, row_weights[rows], self._logits)
+        total, nll = _ChunkedNll.apply(  # type: ignore[no-untyped-call]
+            hidden[rows, positions], targets, row_weights[rows], self._logits
+        )
         per_row = torch.zeros_like(row_weights).index_add_(0, rows, nll)
         return Outcome(per_row, total, None)
 
@@ -139,15 +141,16 @@ class _ChunkedNll(torch.autograd.Function):
             with torch.set_grad_enabled(wanted):
                 piece = hidden[part].detach().requires_grad_(wanted)
                 losses = cross_entropy(head(piece), targets[part], reduction="none")
+                weighted = losses @ weights[part]
             if gradient is not None:
-                (gradient[part],) = torch.autograd.grad((losses * weights[part]).sum(), piece)
+                (gradient[part],) = torch.autograd.grad(weighted, piece)
             nll[part] = losses.detach()
         ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(nll)
         return nll @ weights, nll
 
     @staticmethod
-    @once_differentiable  # type: ignore[untyped-decorator]
+    @once_differentiable
     def backward(ctx: Any, grad_total: Tensor, _grad_nll: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
         return gradient * grad_total.to(gradient.dtype), None, None, None

@@ -102,8 +102,14 @@ class EngineService:
         """Free the trial's slot, if it holds one; a `run` in progress ends with TrialFailure."""
         self._call(lambda: self._close(trial_id))
 
-    def score(self, adapter: Path | None, split: str, name: str) -> dict[str, float]:
-        """Metrics of an adapter folder, or of the untouched base, on a split; outcomes are kept under `name`.
+    def score(self, adapter: Path | None, split: str, name: str, step: int = 0) -> dict[str, float]:
+        """Metrics of an adapter folder, or of the untouched base, on a split.
+
+        Args:
+            adapter: a folder in PEFT's format; None for the untouched base.
+            split: `eval` or `test`.
+            name: whose outcomes these are in the run folder.
+            step: the training step that the adapter comes from.
 
         Raises:
             AdapterFormatError: the folder is no adapter for this base.
@@ -112,7 +118,7 @@ class EngineService:
         def work() -> dict[str, float]:
             scores = self._engine.score(adapter, split)
             self._engine.meter.settle(lambda *_: None)
-            self._write_outcomes(name, split, scores)
+            self._write_outcomes(name, split, step, scores)
             return metrics_of(self._engine.task, split, scores)
 
         return self._call(work)
@@ -281,10 +287,10 @@ class EngineService:
                 finite.append(slot)
         return finite
 
-    def _write_outcomes(self, name: str, split: str, scores: Scores) -> None:
+    def _write_outcomes(self, name: str, split: str, step: int, scores: Scores) -> None:
         if self._run is not None:
             part = self._engine.task.splits[split]
-            frame = outcomes_frame(part, 0, logits=scores.logits, nll_sum=scores.nll_sum, tokens=scores.targets)
+            frame = outcomes_frame(part, step, logits=scores.logits, nll_sum=scores.nll_sum, tokens=scores.targets)
             self._run.write_outcomes(name, frame)
 
 

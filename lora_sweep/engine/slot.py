@@ -78,7 +78,7 @@ class Slot:
         """Wall time with a slot, all visits together."""
         return self.wall_seconds + time.monotonic() - self.opened_at
 
-    def dropout(self, rows: Tensor) -> DropoutStream:
+    def dropout(self, rows: np.ndarray) -> DropoutStream:
         """The masks of these rows (numbers within the step's batch, int64 [b]) at the present step."""
         return DropoutStream(stream_key(self.config.seed, self.step), rows)
 

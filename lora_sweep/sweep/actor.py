@@ -94,9 +94,9 @@ class EngineActor:
         self._working().close(trial_id)
         self._forget(trial_id, epoch)
 
-    def score(self, adapter: str | None, split: str, name: str) -> dict[str, float]:
+    def score(self, adapter: str | None, split: str, name: str, step: int) -> dict[str, float]:
         """Metrics of an adapter folder (None: the untouched base) on a split; writes its outcomes as `name`."""
-        return self._working().score(None if adapter is None else Path(adapter), split, name)
+        return self._working().score(None if adapter is None else Path(adapter), split, name, step)
 
     def info(self) -> EngineInfo:
         return self._working().info()

@@ -35,7 +35,7 @@ class Engine(Protocol):
     def close(self, trial_id: str) -> None:
         """Free the slot."""
 
-    def score(self, adapter: str | None, split: str, name: str) -> dict[str, float]:
+    def score(self, adapter: str | None, split: str, name: str, step: int) -> dict[str, float]:
         """Metrics of an adapter folder, or of the untouched base, on a split."""
 
 
@@ -60,8 +60,8 @@ class RemoteEngine:
     def close(self, trial_id: str) -> None:
         fetch(self._handle.close.remote(trial_id, self._epoch))
 
-    def score(self, adapter: str | None, split: str, name: str) -> dict[str, float]:
-        metrics: dict[str, float] = fetch(self._handle.score.remote(adapter, split, name))
+    def score(self, adapter: str | None, split: str, name: str, step: int) -> dict[str, float]:
+        metrics: dict[str, float] = fetch(self._handle.score.remote(adapter, split, name, step))
         return metrics
 
 
@@ -122,7 +122,7 @@ def _majority(task: EncodedTask) -> dict[str, Any]:
 
 def _untouched_base(engine: Engine) -> dict[str, Any]:
     started = time.monotonic()
-    metrics = {split: engine.score(None, split, "base") for split in ("eval", "test")}
+    metrics = {split: engine.score(None, split, "base", 0) for split in ("eval", "test")}
     seconds = time.monotonic() - started
     return _row("base", metrics, device_seconds=seconds, note="The base as it is, without any training.")
 
@@ -139,7 +139,7 @@ def _head_only(
         return []
     sign = 1 if config.metric.mode == "max" else -1
     best = max(records, key=lambda record: sign * record.metrics[config.metric.name])
-    test = engine.score(str(run.adapter_dir(best.trial_id)), "test", best.trial_id)
+    test = engine.score(str(run.adapter_dir(best.trial_id)), "test", best.trial_id, best.step)
     rates = ", ".join(f"{trial.learning_rate:.2g}" for trial in configs)
     return [
         _row(

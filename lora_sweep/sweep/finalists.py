@@ -28,7 +28,9 @@ def score_finalists(config: SweepConfig, task: EncodedTask, run: RunFolder, engi
     rows = [
         {
             "trial_id": record.trial_id,
-            "metrics": {"test": engine.score(str(run.adapter_dir(record.trial_id)), "test", record.trial_id)},
+            "metrics": {
+                "test": engine.score(str(run.adapter_dir(record.trial_id)), "test", record.trial_id, record.step)
+            },
             "examples": len(task.splits["test"]),
         }
         for record in chosen

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import platform
+import subprocess
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import lora_sweep
@@ -73,9 +75,25 @@ def _description(config: SweepConfig) -> dict[str, Any]:
     return {
         "schema_version": SCHEMA_VERSION,
         "versions": {"lora_sweep": lora_sweep.__version__, "python": platform.python_version(), **versions},
+        "commit": _commit(),
         "seed": config.search.seed,
         **{name: parts[name] for name in ("model", "task", "metric", "search", "scheduler", "budget")},
     }
+
+
+def _commit() -> str | None:
+    """Of this package's own source, when it runs from a git checkout."""
+    source = Path(lora_sweep.__file__).parent
+    command = ["git", "-C", str(source), "rev-parse", "HEAD"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    # an installed copy below somebody else's repository is not that repository's commit
+    tracked = subprocess.run(
+        [*command[:3], "ls-files", "--error-unmatch", "__init__.py"], capture_output=True, check=False
+    )
+    return found.stdout.strip() if found.returncode == 0 and tracked.returncode == 0 else None
 
 
 def _now() -> str:

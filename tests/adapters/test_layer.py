@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -45,7 +46,7 @@ def test_gradients_equal_autograd_of_the_equation(kind: str) -> None:
     layer = adapted.model[0]
     assert isinstance(layer, LoraLinear)
     x = torch.randn(9, 6, 12, requires_grad=True)
-    stream = DropoutStream(7, torch.arange(4))
+    stream = DropoutStream(7, np.arange(4))
     segments = [Segment(0, 0, 2), Segment(1, 2, 6, stream), Segment(2, 6, 8)]  # the last row is the base's alone
     segments.append(Segment(9, 8, 9))
     with adapted.routing.segmented(segments):
@@ -77,7 +78,7 @@ def test_nan_rows_of_one_adapter_do_not_reach_another() -> None:
     adapted = adapted_layer("linear", AdapterSpec(rank=2, dropout=0.3), AdapterSpec(rank=4, dropout=0.3))
     x = torch.randn(4, 3, 12)
     x[:2] = float("nan")
-    streams = [DropoutStream(1, torch.arange(2)), DropoutStream(2, torch.arange(2))]
+    streams = [DropoutStream(1, np.arange(2)), DropoutStream(2, np.arange(2))]
     with adapted.routing.segmented([Segment(0, 0, 2, streams[0]), Segment(1, 2, 4, streams[1])]):
         out = adapted.model(x)
     out.sum().backward()
@@ -132,3 +133,16 @@ def test_bf16_base_gives_fp32_gradients() -> None:
     out.float().sum().backward()
     assert out.dtype is torch.bfloat16 and weights.gradient.dtype is torch.float32
     assert weights.named["0.lora_B.weight"].grad.abs().sum() > 0
+
+
+def test_base_dropout_follows_the_trials_stream_and_is_off_without_one() -> None:
+    model = nn.Sequential(nn.Linear(8, 8), nn.Dropout(0.5), nn.Linear(8, 8))
+    adapted = AdaptedModel(model, base_dropout=True)
+    x = torch.randn(6, 8)
+    plain = adapted.model(x)
+    stream = DropoutStream(4, np.arange(3))
+    with adapted.routing.segmented([Segment(0, 0, 3, stream), Segment(1, 3, 6)]):
+        out = adapted.model(x)
+    torch.testing.assert_close(out[3:], plain[3:])
+    keep = stream.keep_mask("1", 0.5, 8)
+    torch.testing.assert_close(out[:3], model[2](torch.where(keep, model[0](x[:3]), 0) / 0.5))

