@@ -245,8 +245,22 @@ def _sweep(config: SweepConfig, place: str, folder: Path, address: str | None) -
 
     checked = preflight(config, place)
     run = RunFolder.create(folder)
-    facts = {**checked.facts, "command": " ".join(["lora-sweep", *sys.argv[1:]])}
+    facts = {**checked.facts, "command": " ".join(["lora-sweep", *sys.argv[1:]]), "commit": _commit()}
     _drive(config, run, lambda live: run_sweep(config, checked.task, run, facts=facts, address=address, listener=live))
+
+
+def _commit() -> str | None:
+    """The commit of lora-sweep itself; None when it does not run from a checkout of its own."""
+    import subprocess
+
+    checkout = Path(__file__).parent.parent
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
 
 
 def _drive(config: SweepConfig, run: RunFolder, start: Callable[[Any], None]) -> None:
@@ -273,7 +287,8 @@ def _finish(run: RunFolder) -> None:
     try:
         choice = pick(run)
     except InputError as error:
-        _fail(str(error), 1)
+        reason = next((f" The first failed with {record.error}" for record in run.records() if record.error), "")
+        _fail(f"{error}{reason}", 1)
     typer.echo(f"pick: {choice.text}\nexport it: lora-sweep pick {run.path} --trial {choice.trial_id} --export DIR")
 
 

@@ -24,7 +24,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
     "lora_sweep.records": ((), ("pydantic",)),
     "lora_sweep.config": ((*BASE, "search_spaces"), ("pydantic", "pydantic_core", "yaml")),
     "lora_sweep.store": (BASE, ("pydantic", "pandas")),
-    "lora_sweep.adapters": (BASE, ("torch", "safetensors")),
+    "lora_sweep.adapters": (BASE, ("torch", "safetensors", "numpy", "pydantic")),
     "lora_sweep.models": ((*BASE, "lora_sweep.adapters"), ("torch", "transformers")),
     "lora_sweep.tasks": (BASE, ("datasets", "transformers", "numpy", "pandas", "pyarrow", "jinja2", "sklearn")),
     "lora_sweep.engine": (

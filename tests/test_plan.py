@@ -116,5 +116,6 @@ def test_a_folder_without_weights_is_refused(tmp_path):
     with pytest.raises(ModelError) as error:
         meta_base(ModelConfig(name=str(tmp_path)), "causal-lm")
     assert str(error.value) == (
-        f"model folder {tmp_path}: must hold weights (*.safetensors or *.bin). Copy the model's .safetensors files there."
+        f"model folder {tmp_path}: must hold weights (*.safetensors or *.bin). "
+        "Copy the model's .safetensors files there."
     )

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -86,17 +87,25 @@ def read_adapter(folder: Path) -> AdapterFile:
     lora = {name for name in tensors if name.endswith((".lora_A.weight", ".lora_B.weight"))}
     modules = tuple(sorted({name.rsplit(".lora_", 1)[0] for name in lora}))
     others = {name.rpartition(".")[0] for name in tensors if name not in lora}
-    rank, alpha = config.get("r", 8), float(config.get("lora_alpha", 8))
+    rank, alpha = config.get("r", 8), config.get("lora_alpha", 8)
     ranks = {name: tensors[f"{name}.lora_A.weight"].shape[0] for name in modules}
-    alphas = {name: float(_pattern(config.get("alpha_pattern") or {}, name, alpha)) for name in modules}
-    spec = AdapterSpec(
-        rank=rank,
-        alpha=alpha,
-        dropout=config.get("lora_dropout", 0.0),
-        target_modules=modules,
-        rank_pattern={name: r for name, r in ranks.items() if r != rank},
-        alpha_pattern={name: a for name, a in alphas.items() if a != alpha},
-    )
+    try:
+        alphas = {name: _pattern(config.get("alpha_pattern") or {}, name, alpha) for name in modules}
+        spec = AdapterSpec(
+            rank=rank,
+            alpha=alpha,
+            dropout=config.get("lora_dropout", 0.0),
+            target_modules=modules,
+            rank_pattern={name: r for name, r in ranks.items() if r != rank},
+            alpha_pattern={name: a for name, a in alphas.items() if a != alpha},
+        )
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = f"{folder / CONFIG_FILE}: {first['loc'][0]}"
+        raise AdapterFormatError(place, first["msg"].lower(), first["input"]) from None
+    except re.error as error:
+        place = f"{folder / CONFIG_FILE}: alpha_pattern"
+        raise AdapterFormatError(place, f"must hold valid patterns ({error})") from None
     return AdapterFile(spec, tensors, tuple(sorted(others)), config.get("base_model_name_or_path"))
 
 
@@ -130,11 +139,14 @@ def _on_conv1d(adapted: AdaptedModel, name: str) -> bool:
 def _read_config(folder: Path) -> dict[str, Any]:
     file = folder / CONFIG_FILE
     if not file.is_file():
-        raise AdapterFormatError(str(folder), f"must be an adapter folder, with {CONFIG_FILE} inside")
+        fix = "A run keeps its adapters in RUN/adapters/TRIAL."
+        raise AdapterFormatError(str(folder), f"must be an adapter folder, with {CONFIG_FILE} inside", None, fix)
     try:
-        config: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+        config = json.loads(file.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise AdapterFormatError(str(file), f"must be JSON ({error})") from None
+    if not isinstance(config, dict):
+        raise AdapterFormatError(str(file), "must hold a JSON object", config)
     if config.get("peft_type") != "LORA":
         raise AdapterFormatError(f"{file}: peft_type", "must be LORA", config.get("peft_type"))
     for key, plain in _UNSUPPORTED.items():
@@ -158,7 +170,7 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
     return {name.removeprefix(_PREFIX): tensor.float() for name, tensor in tensors.items()}
 
 
-def _pattern(patterns: Mapping[str, float], name: str, default: float) -> float:
+def _pattern(patterns: Mapping[str, Any], name: str, default: Any) -> Any:
     """The value for a module, by PEFT's rule: a key is a regular expression for the end of the full name."""
     for key, value in patterns.items():
         if re.match(rf"(.*\.)?({key})$", name):

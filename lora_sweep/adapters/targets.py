@@ -127,8 +127,8 @@ def _no_match(model: nn.Module, target: str, candidates: list[str]) -> TargetErr
     endings = sorted({name.rsplit(".", 1)[-1] for name in candidates})
     linear = [name for name, module in model.named_modules() if is_linear(module)]
     if match_target(target, linear):
-        rule = "must not be the task head or the output embeddings"
-        return TargetError("target_modules", rule, target, "A task head is trained in full beside every adapter.")
+        rule = "must not be the task head, a module that the checkpoint lacks, or the output embeddings"
+        return TargetError("target_modules", rule, target, "The first two are trained in full beside every adapter.")
     close = difflib.get_close_matches(target, [*endings, *GROUPS, ALL_LINEAR], n=1)
     hint = f"Did you mean {close[0]!r}? " if close else ""
     fix = f"{hint}Its linear layers end in: {', '.join(endings)}; groups: {', '.join([*GROUPS, ALL_LINEAR])}."

@@ -21,15 +21,14 @@ class DataOrder:
 
     def at(self, step: int) -> np.ndarray:
         """Indices of the examples of a step, int64 [per_step]."""
-        position = step * self._per_step
-        left, parts = self._per_step, []
-        while left:
-            epoch, start = divmod(position, self._examples)
-            part = self._permutation_of(epoch)[start : start + left]
-            parts.append(part)
-            position += len(part)
-            left -= len(part)
-        return np.concatenate(parts)
+        indices = np.empty(self._per_step, dtype=np.int64)
+        done = 0
+        while done < self._per_step:
+            epoch, start = divmod(step * self._per_step + done, self._examples)
+            part = self._permutation_of(epoch)[start : start + self._per_step - done]
+            indices[done : done + len(part)] = part
+            done += len(part)
+        return indices
 
     def _permutation_of(self, epoch: int) -> np.ndarray:
         if epoch != self._epoch:

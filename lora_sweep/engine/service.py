@@ -6,6 +6,7 @@ are asked for at the same time train together, step by step; trials come and go 
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -18,10 +19,10 @@ import torch
 
 from lora_sweep.engine.api import EngineInfo, EngineOptions, Interval, SlotState
 from lora_sweep.engine.engine import Engine, Scores
-from lora_sweep.engine.memory import peak_bytes
+from lora_sweep.engine.memory import as_out_of_memory, peak_bytes
 from lora_sweep.engine.report import Reporter, metrics_of
 from lora_sweep.engine.slot import Slot
-from lora_sweep.errors import NonFiniteLossError, OutOfMemoryError, TrialFailure
+from lora_sweep.errors import LoraSweepError, NonFiniteLossError, OutOfMemoryError, TrialFailure
 from lora_sweep.models import load_base
 from lora_sweep.records import TrialConfig
 from lora_sweep.store import RunFolder
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from lora_sweep.config import ModelConfig
 
 T = TypeVar("T")
+
+_logger = logging.getLogger(__name__)
 
 _LINGER_SECONDS = 0.05  # after a report, wait this long for its trial's next request before stepping without it
 _PROBED_STEPS = (1, 2)  # timed alone, to know what a trial costs by itself; step 0 pays for warming up
@@ -229,8 +232,21 @@ class EngineService:
             self._train(together)
 
     def _train(self, slots: list[Slot]) -> None:
-        for slot, error in self._engine.train_step(slots):
-            self._fail(slot.trial_id, error)
+        before = [slot.step for slot in slots]
+        try:
+            with as_out_of_memory("a training step"):
+                failed = self._engine.train_step(slots)
+        except Exception as error:
+            if len(slots) == 1:
+                self._fail(slots[0].trial_id, _as_failure(error))
+                return
+            # one of them is at fault: alone, each fails or steps by itself
+            for slot, step in zip(slots, before, strict=True):
+                if slot.step == step:
+                    self._train([slot])
+            return
+        for slot, reason in failed:
+            self._fail(slot.trial_id, reason)
 
     def _probe(self, slot: Slot) -> None:
         self._settle()
@@ -292,6 +308,13 @@ class EngineService:
             part = self._engine.task.splits[split]
             frame = outcomes_frame(part, step, logits=scores.logits, nll_sum=scores.nll_sum, tokens=scores.targets)
             self._run.write_outcomes(name, frame)
+
+
+def _as_failure(error: Exception) -> LoraSweepError:
+    if isinstance(error, LoraSweepError):
+        return error
+    _logger.exception("a training step failed")
+    return TrialFailure(f"{type(error).__name__}: {error}")
 
 
 def build_service(

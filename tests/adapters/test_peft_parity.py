@@ -168,3 +168,26 @@ def test_training_equals_peft_on_the_same_batches(bert_dir: Path, sentiment_file
     ours = torch.stack(slot.losses).numpy()
     assert ours[-1] != pytest.approx(ours[0], rel=1e-3)
     np.testing.assert_allclose(ours, losses, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"r": 0}, "rank: input should be greater than or equal to 1, got 0"),
+        ({"lora_alpha": "x"}, "alpha: input should be a valid number"),
+        ({"alpha_pattern": {"(": 4}}, "alpha_pattern: must hold valid patterns"),
+        ({"peft_type": "IA3"}, "peft_type: must be LORA, got 'IA3'"),
+        ([], "must hold a JSON object"),
+    ],
+)
+def test_broken_configs_are_told_by_place(change: Any, message: str, llama_dir: Path, tmp_path: Path) -> None:
+    import json
+
+    model = peft.get_peft_model(plain_model(llama_dir, "causal-lm"), peft.LoraConfig(r=2))
+    model.save_pretrained(tmp_path)
+    file = tmp_path / "adapter_config.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(content | change if isinstance(change, dict) else change))
+    with pytest.raises(AdapterFormatError) as error:
+        read_adapter(tmp_path)
+    assert message in str(error.value)

@@ -99,6 +99,16 @@ def test_a_diverging_trial_is_a_failed_record_and_the_sweep_goes_on(make_sweep, 
     assert any("4 configurations" in note for note in diary.notes)
 
 
+def test_a_trial_that_does_not_fit_the_memory_is_a_failed_record_and_its_neighbours_go_on(make_sweep, diary, local_ray):
+    """A hundred thousand million examples a step: the real allocation fails on any machine."""
+    space = {"rank": [2, 4], "learning_rate": 1e-3, "batch_size": [8, 10**11], "target_modules": "all-linear"}
+    records = finish(make_sweep(space=space, search={"algorithm": "grid"}), diary)
+    by_size = {size: [r for r in records if r.config.batch_size == size] for size in (8, 10**11)}
+    assert [record.status for record in by_size[8]] == ["complete"] * 2
+    assert [record.status for record in by_size[10**11]] == ["failed"] * 2
+    assert all("out of memory in a training step" in record.error for record in by_size[10**11])
+
+
 @pytest.mark.slow
 def test_a_killed_engine_is_survived_and_changes_nothing(make_sweep, diary, local_ray):
     undisturbed = {record.trial_id: record for record in finish(make_sweep(), diary)}
