@@ -102,7 +102,8 @@ MESSAGES = [
     (
         "the task head as a target",
         {"space.target_modules": {"mine": ["classifier"]}},
-        "sweep.yaml: space.target_modules: must not be the task head, a module that the checkpoint lacks, or the output embeddings, got 'classifier'. "
+        "sweep.yaml: space.target_modules: must not be the task head, a module that the checkpoint lacks, "
+        "or the output embeddings, got 'classifier'. "
         "The first two are trained in full beside every adapter.",
     ),
     ("rank 0", {"space.rank": 0}, "sweep.yaml: space.rank: must be a whole number of at least 1, got 0"),
