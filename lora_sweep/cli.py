@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from lora_sweep.store import RunFolder
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, help="Which LoRA? Sweep and find out."
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # whose boxes would spread a usage error over many lines
+    help="Which LoRA? Sweep and find out.",
 )
 
 SweepFile = Annotated[Path, typer.Argument(metavar="SWEEP.yaml", help="The sweep.")]
@@ -41,9 +45,9 @@ def demo(
     output: Annotated[Path, typer.Option(help="The run folder; must not exist yet.")] = Path("runs/demo"),
 ) -> None:
     """Run the main job on the embedded default: MiniLM on tweets."""
-    from lora_sweep.config import parse_sweep
     from lora_sweep.demo import demo_sweep
     from lora_sweep.store import check_is_free
+    from lora_sweep.sweep_file import parse_sweep
 
     check_is_free(output)
     data = output.parent / f"{output.name}-data"
@@ -62,8 +66,8 @@ def run(
     address: Address = None,
 ) -> None:
     """Run a sweep and report."""
-    from lora_sweep.config import load_sweep
     from lora_sweep.store import check_is_free
+    from lora_sweep.sweep_file import load_sweep
 
     config = load_sweep(sweep, settings or [])
     started = datetime.now().strftime("%Y%m%d-%H%M%S")
@@ -75,10 +79,10 @@ def run(
 @app.command()
 def resume(run: Run, address: Address = None) -> None:
     """Go on with a run that was interrupted."""
-    from lora_sweep.config import load_sweep
     from lora_sweep.preflight import check_unchanged, preflight
     from lora_sweep.store import RunFolder
     from lora_sweep.sweep.driver import resume_sweep
+    from lora_sweep.sweep_file import load_sweep
 
     folder = RunFolder.open(run)
     config = load_sweep(folder.sweep_file, [])
@@ -95,9 +99,9 @@ def resume(run: Run, address: Address = None) -> None:
 def plan(sweep: SweepFile, settings: Settings = None, as_json: AsJson = False) -> None:
     """Show what a sweep would train, before any training."""
     from lora_sweep.adapters import base_parameters
-    from lora_sweep.config import load_sweep
     from lora_sweep.plan import plan_sweep, planned_trials
     from lora_sweep.preflight import preflight
+    from lora_sweep.sweep_file import load_sweep
 
     config = load_sweep(sweep, settings or [])
     checked = preflight(config, sweep.name)
@@ -111,11 +115,12 @@ def plan(sweep: SweepFile, settings: Settings = None, as_json: AsJson = False) -
     typer.echo(f"{config.model.name}: {total:,} parameters; {trials} trials ({config.search.algorithm})")
     typer.echo(f"space: {size if size is not None else 'infinitely many'} configurations, {len(rows)} sizes")
     _print_table(
-        ["targets", "rank", "layers", "trainable", "share", "times fewer", "adapter (fp32)"],
+        ["targets", "rank", "layers", "trainable", "share", "times fewer", "adapter (fp32)", "adapter (bf16)"],
         [
             [
-                row.targets, str(row.rank), str(row.layers), f"{row.trainable_parameters:,}", f"{row.share:.4%}",
-                f"{row.reduction:,.0f}", f"{row.adapter_bytes / 1e6:.2f} MB",
+                row.target_text, str(row.rank), str(row.layers), f"{row.trainable_parameters:,}", f"{row.share:.4%}",
+                f"{row.reduction:,.0f}", f"{row.adapter_bytes_fp32 / 1e6:.2f} MB",
+                f"{row.adapter_bytes_bf16 / 1e6:.2f} MB",
             ]
             for row in rows
         ],
@@ -197,7 +202,7 @@ def inspect(
 
 @app.command()
 def spaces(as_json: AsJson = False) -> None:
-    """List the search spaces that come with lora-sweep, and the groups of target modules."""
+    """List the presets of search spaces and the groups of target modules."""
     from search_spaces import presets
 
     if as_json:

@@ -1,65 +1,41 @@
-"""SWEEP.yaml: what a sweep is told, validated once.
-
-`load_sweep` reads a file, `parse_sweep` a mapping; both give a `SweepConfig` in which paths are absolute, the space
-is written out and every default is filled in. Every rule that the input breaks becomes one `ConfigError`.
-"""
+"""SWEEP.yaml: what a sweep is told, validated once. `lora_sweep.sweep_file` reads it."""
 
 from __future__ import annotations
 
-import copy
-import math
-import os
-from collections.abc import Mapping, Sequence
-from fractions import Fraction
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_core import ErrorDetails, PydanticCustomError
+from pydantic import Field, ValidationError, ValidationInfo, field_validator, model_validator
 
+from lora_sweep.budget import BudgetConfig
 from lora_sweep.errors import ConfigError
 from lora_sweep.records import Optimizer, Record, Schedule, TrialConfig, fingerprint
-from search_spaces import Space, SpaceError, load
-from search_spaces.errors import Shown, hint, shown
-from search_spaces.texts import read_number, read_yaml
+from lora_sweep.validation import (
+    AutoCount,
+    Count,
+    Flag,
+    NotNegative,
+    Positive,
+    Seed,
+    Share,
+    Text,
+    TwoOrMore,
+    absolute,
+    as_config_error,
+    base_folder,
+    expand_space,
+    from_pydantic,
+)
+from search_spaces import Space, SpaceError
+from search_spaces.errors import Shown
 
 METRICS: dict[str, dict[str, Literal["max", "min"]]] = {
     "classification": {"accuracy": "max", "macro_f1": "max", "loss": "min"},
     "causal-lm": {"loss": "min", "perplexity": "min"},
 }
 """Task to its metrics, the default first, with the direction that is better."""
-
-_UNKNOWN = "is not a known key"
-
-
-def _number(value: object) -> int | float:
-    number = read_number(value)
-    if number is None:
-        raise PydanticCustomError("number", "must be a number")
-    return number
-
-
-def _auto_or_count(value: object) -> str | int:
-    number = read_number(value)
-    if value == "auto":
-        return "auto"
-    if number is None or number < 1 or number != int(number):
-        raise PydanticCustomError("count", "must be auto or a whole number of at least 1")
-    return int(number)
-
-
-Text = Annotated[str, Field(min_length=1)]
-Flag = Annotated[bool, Field(strict=True)]
-Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
-Seed = Annotated[int, BeforeValidator(_number), Field(ge=0)]
-Positive = Annotated[float, BeforeValidator(_number), Field(gt=0)]
-NotNegative = Annotated[float, BeforeValidator(_number), Field(ge=0)]
-Share = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]
-AutoCount = Annotated[Literal["auto"] | int, BeforeValidator(_auto_or_count)]
-
-
-# The parts -----------------------------------------------------------------------------------------------------
 
 
 class ModelConfig(Record):
@@ -73,10 +49,10 @@ class ModelConfig(Record):
     @field_validator("name")
     @classmethod
     def _resolve(cls, name: str, info: ValidationInfo) -> str:
-        base = _base(info)
+        base = base_folder(info)
         if base is None:
             return name
-        path = _absolute(name, base)
+        path = absolute(name, base)
         if not path.exists():
             if name.startswith((".", "/", "~")) or name.endswith(".gguf"):
                 raise ConfigError("model.name", "file or folder must exist", str(path))
@@ -106,10 +82,10 @@ class DataConfig(Record):
     @field_validator("train", "eval", "test")
     @classmethod
     def _resolve(cls, value: str | None, info: ValidationInfo) -> str | None:
-        base = _base(info)
+        base = base_folder(info)
         if value is None or base is None or info.data.get("hub") is not None:
             return value
-        path = _absolute(value, base)
+        path = absolute(value, base)
         if not path.is_file():
             fix = "Paths are relative to the sweep's own file; with `hub:` these are names of splits."
             raise ConfigError(f"task.data.{info.field_name}", "file must exist", str(path), fix)
@@ -194,52 +170,7 @@ class SchedulerConfig(Record):
 
     type: Literal["asha", "fifo"] = "asha"
     grace: Count = 1
-    reduction: Annotated[int, BeforeValidator(_number), Field(ge=2)] = 3
-
-
-class BudgetConfig(Record):
-    """How long a trial trains: optimizer steps or passes over the training data, one of them.
-
-    Attributes:
-        eval_every: in the unit of the budget; a fourth of it unless given.
-    """
-
-    steps: Count | None = None
-    epochs: Positive | None = None
-    eval_every: Positive
-
-    @model_validator(mode="before")
-    @classmethod
-    def _fill_eval_every(cls, raw: Any) -> Any:
-        if not isinstance(raw, Mapping) or raw.get("eval_every") is not None:
-            return raw
-        steps, epochs = read_number(raw.get("steps")), read_number(raw.get("epochs"))
-        fourth = math.ceil(steps / 4) if steps is not None else (epochs or 4) / 4
-        return {**raw, "eval_every": fourth if fourth > 0 else 1}
-
-    @model_validator(mode="after")
-    def _check(self) -> BudgetConfig:
-        if (self.steps is None) == (self.epochs is None):
-            got = Shown("neither" if self.steps is None else f"steps={self.steps}, epochs={self.epochs:g}")
-            raise ConfigError("budget", "must give exactly one of steps and epochs", got, "Set the other to null.")
-        total = self.steps if self.steps is not None else self.epochs
-        every = Shown(f"{self.eval_every:g}")
-        if total is not None and self.eval_every > total:
-            raise ConfigError("budget.eval_every", f"must be at most the budget ({total:g})", every)
-        if self.steps is not None and self.eval_every != int(self.eval_every):
-            raise ConfigError("budget.eval_every", "must be whole when the budget is in steps", every)
-        return self
-
-    def in_steps(self, examples_per_step: int, train_examples: int) -> tuple[int, int]:
-        """The budget and the distance between evaluations, in optimizer steps; both at least 1."""
-        if self.steps is not None:
-            return self.steps, int(self.eval_every)
-        # Fraction(str(x)), so that 1.1 epochs of 100 examples are 110 and not a hair more
-        steps = [
-            math.ceil(train_examples * Fraction(str(epochs)) / examples_per_step)
-            for epochs in (self.epochs, self.eval_every)
-        ]
-        return max(steps[0], 1), max(steps[1], 1)
+    reduction: TwoOrMore = 3
 
 
 class TrainingConfig(Record):
@@ -308,7 +239,7 @@ class SweepConfig(Record):
     @field_validator("space", mode="before")
     @classmethod
     def _expand_space(cls, raw: Any, info: ValidationInfo) -> dict[str, Any]:
-        return _load_space(raw, _base(info) or Path())
+        return expand_space(raw, base_folder(info) or Path())
 
     @model_validator(mode="after")
     def _check(self) -> SweepConfig:
@@ -320,7 +251,7 @@ class SweepConfig(Record):
             try:
                 self.resolved_space().check_grid()
             except SpaceError as error:
-                raise _as_config_error(error) from None
+                raise as_config_error(error) from None
         return self
 
     def resolved_space(self) -> Space:
@@ -348,169 +279,10 @@ class SweepConfig(Record):
         try:
             trial = TrialConfig(**merged)
         except ValidationError as error:
-            raise _from_pydantic(error, TrialConfig, "space.") from None
+            raise from_pydantic(error, TrialConfig, "space.") from None
         steps, eval_every = self.budget.in_steps(trial.batch_size * trial.accumulate, train_examples)
         update: dict[str, Any] = {"steps": steps, "eval_every": eval_every}
         if "seed" not in sample:
             content = trial.model_dump(mode="json", exclude={"seed", "steps", "eval_every", "target_label"})
             update["seed"] = int(fingerprint([self.search.seed, content]), 16) % 2**31
         return trial.model_copy(update=update)
-
-
-# Reading -------------------------------------------------------------------------------------------------------
-
-
-def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
-    """Read SWEEP.yaml.
-
-    Args:
-        path: the file; paths in it are relative to its folder.
-        overrides: `a.b=c` each, as given to `--set`; c is YAML.
-
-    Raises:
-        ConfigError: the first rule that the file or an override breaks.
-    """
-    try:
-        raw = read_yaml(path.read_text(encoding="utf-8"), path.name)
-    except OSError as error:
-        raise ConfigError(str(path), f"must be a readable file ({error.strerror})") from None
-    except UnicodeDecodeError:
-        raise ConfigError(str(path), "must be text in UTF-8") from None
-    except SpaceError as error:
-        raise _as_config_error(error) from None
-    return _parse(raw, path.name, path.parent, overrides)
-
-
-def parse_sweep(raw: Mapping[str, Any], place: str, base: Path) -> SweepConfig:
-    """Validate a sweep given as a mapping.
-
-    Args:
-        raw: the content of a SWEEP.yaml.
-        place: what errors call it, e.g. `sweep.yaml`.
-        base: the folder to which its paths are relative.
-
-    Raises:
-        ConfigError: the first rule that it breaks.
-    """
-    return _parse(raw, place, base, ())
-
-
-def _parse(raw: object, place: str, base: Path, overrides: Sequence[str]) -> SweepConfig:
-    if not isinstance(raw, Mapping):
-        raise ConfigError(place, "must be a mapping with model, task, space and budget", shown(raw))
-    settings = [_split_override(text) for text in overrides]
-    try:
-        raw = copy.deepcopy(dict(raw))
-        for path, value, text in settings:
-            _set(raw, path, value, text, base)
-        return SweepConfig.model_validate(raw, context={"base": base})
-    except ValidationError as error:
-        refused = _from_pydantic(error, SweepConfig)
-    except ConfigError as error:
-        refused = error
-    where = _blame(refused, settings) or f"{place}: {refused.place}"
-    raise ConfigError(where, refused.rule, refused.value, refused.fix) from None
-
-
-# Overrides -----------------------------------------------------------------------------------------------------
-
-Setting = tuple[tuple[str, ...], Any, str]
-
-
-def _split_override(text: str) -> Setting:
-    path, equals, value = text.partition("=")
-    keys = tuple(path.strip().split("."))
-    if not equals or not all(keys):
-        raise ConfigError(f"--set {text}", "must be KEY=VALUE", None, "For instance --set search.trials=32.")
-    try:
-        return keys, read_yaml(value, f"--set {text}"), text
-    except SpaceError as error:
-        raise _as_config_error(error) from None
-
-
-def _set(raw: dict[str, Any], path: tuple[str, ...], value: object, text: str, base: Path) -> None:
-    """Write one override into the raw configuration; a space given by name is written out first."""
-    if path[0] == "space" and len(path) > 1 and isinstance(raw.get("space"), str):
-        raw["space"] = _load_space(raw["space"], base)
-    inner = raw
-    for index, key in enumerate(path[:-1]):
-        if inner.get(key) is None:
-            inner[key] = {}
-        inner = inner[key]
-        if not isinstance(inner, dict):
-            where = ".".join(path[: index + 1])
-            raise ConfigError(where, "must be a mapping to set a key in it", inner, f"Set {where} as a whole.")
-    inner[path[-1]] = value
-
-
-def _blame(error: ConfigError, settings: Sequence[Setting]) -> str | None:
-    """The override that brought the error, as a place."""
-    for path, _, text in reversed(settings):
-        dotted = ".".join(path)
-        if error.place == dotted:
-            return f"--set {text}"
-        inside = error.place.startswith((f"{dotted}.", f"{dotted}["))
-        if inside or (error.rule == _UNKNOWN and dotted.startswith(f"{error.place}.")):
-            return f"--set {text}: {error.place}"
-    return None
-
-
-# Errors and paths ----------------------------------------------------------------------------------------------
-
-
-def _from_pydantic(error: ValidationError, model: type[Record], prefix: str = "") -> ConfigError:
-    """The first error in our words; unknown keys come first, for they explain what is missing."""
-    unknown = ("extra_forbidden", "invalid_key")
-    details = sorted(error.errors(), key=lambda detail: detail["type"] not in unknown)[0]
-    place = prefix + ".".join(str(part) for part in details["loc"])
-    if details["type"] in unknown:
-        fix = hint(details["loc"][-1], _keys_at(model, details["loc"][:-1]), "Known keys")
-        return ConfigError(place, _UNKNOWN, None, fix)
-    value = None if details["type"] == "missing" else shown(details["input"])
-    return ConfigError(place, _rule(details), value)
-
-
-def _rule(details: ErrorDetails) -> str:
-    context = details.get("ctx", {})
-    limit = next((f"{context[name]:g}" for name in ("ge", "gt", "lt") if name in context), "")
-    rules = {
-        "missing": "is required",
-        "string_type": "must be text",
-        "string_too_short": "must not be empty",
-        "bool_type": "must be true or false",
-        "model_type": "must be a mapping of keys",
-        "int_from_float": "must be a whole number",
-        "literal_error": f"must be {context.get('expected')}",
-        "greater_than_equal": f"must be at least {limit}",
-        "greater_than": f"must be above {limit}",
-        "less_than": f"must be below {limit}",
-        "string_pattern_mismatch": "must be letters, digits, spaces, dots, - and _ only",
-    }
-    return rules.get(details["type"], details["msg"].replace("Input should be", "must be"))
-
-
-def _keys_at(model: type[Record], loc: Sequence[str | int]) -> list[str]:
-    for part in loc:
-        model = cast(type[Record], model.model_fields[str(part)].annotation)
-    return list(model.model_fields)
-
-
-def _as_config_error(error: SpaceError) -> ConfigError:
-    return ConfigError(error.place, error.rule, error.value, error.fix)
-
-
-def _load_space(raw: Any, base: Path) -> dict[str, Any]:
-    try:
-        return load(raw, base).to_dict()
-    except SpaceError as error:
-        raise _as_config_error(error) from None
-
-
-def _base(info: ValidationInfo) -> Path | None:
-    context = info.context
-    return context["base"] if isinstance(context, Mapping) else None
-
-
-def _absolute(text: str, base: Path) -> Path:
-    # not resolve(): a link's own name may carry the suffix that tells the format
-    return Path(os.path.normpath((base / Path(text).expanduser()).absolute()))

@@ -9,7 +9,8 @@ from typing import Any
 from lora_sweep.adapters import AdaptedModel, read_adapter
 from lora_sweep.config import ModelConfig
 from lora_sweep.errors import ModelError, RunFolderError
-from lora_sweep.models import checkpoint_dtype, load_base, load_tokenizer, model_facts, without_bars
+from lora_sweep.model_files import checkpoint_dtype, load_tokenizer, model_facts, without_bars
+from lora_sweep.models import load_base
 from lora_sweep.store import RunFolder, as_run_folder_error
 
 _CARD = """# {name}: adapter of trial {trial}

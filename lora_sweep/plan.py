@@ -18,16 +18,19 @@ class PlanRow:
     """One set of targets at one rank.
 
     Attributes:
-        targets: as the space names them.
+        target_label: the space's name for the targets.
+        targets: the group, or the modules with a space between them.
         rank: of every layer.
         layers: adapted layers.
         lora_parameters: of A and B.
         trainable_parameters: with a task head.
         share: of the base's parameters.
         reduction: times fewer than in full fine-tuning.
-        adapter_bytes: of the tensors on disk, in fp32; bf16 takes half.
+        adapter_bytes_fp32: of the tensors on disk, in fp32.
+        adapter_bytes_bf16: in bf16.
     """
 
+    target_label: str
     targets: str
     rank: int
     layers: int
@@ -35,7 +38,13 @@ class PlanRow:
     trainable_parameters: int
     share: float
     reduction: float
-    adapter_bytes: int
+    adapter_bytes_fp32: int
+    adapter_bytes_bf16: int
+
+    @property
+    def target_text(self) -> str:
+        """The name of the targets, with the modules beside it where they are not the same."""
+        return self.targets if self.target_label == self.targets else f"{self.target_label} ({self.targets})"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -58,13 +67,13 @@ def plan_sweep(config: SweepConfig, base: FrozenBase, place: str) -> list[PlanRo
     specs = check_space(config, base, place)
     adapted = AdaptedModel(base.model, base.trained, base.new, base.called)
     rows = []
-    for spec in specs:
+    for label, spec in specs:
         count = count_parameters(adapted, spec)
         targets = spec.target_modules if isinstance(spec.target_modules, str) else " ".join(spec.target_modules)
         rows.append(
             PlanRow(
-                targets, spec.rank, count.layers, count.lora, count.trainable, count.share, count.reduction,
-                count.adapter_bytes(),
+                label or targets, targets, spec.rank, count.layers, count.lora, count.trainable, count.share,
+                count.reduction, count.adapter_bytes("float32"), count.adapter_bytes("bfloat16"),
             )
         )  # fmt: skip
     return sorted(rows, key=lambda row: (row.trainable_parameters, row.targets))

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from lora_sweep.adapters import AdaptedModel, base_parameters
 from lora_sweep.errors import ConfigError, ModelError, RunFolderError, TargetError
-from lora_sweep.models import FrozenBase, load_tokenizer, model_facts, planned_base, read_description
+from lora_sweep.model_files import load_tokenizer, model_facts, read_description
+from lora_sweep.models import FrozenBase, planned_base
 from lora_sweep.records import AdapterSpec
 from lora_sweep.tasks import EncodedTask, prepare_task
 
@@ -78,11 +79,12 @@ def check_unchanged(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> No
             )
 
 
-def check_space(config: SweepConfig, base: FrozenBase, place: str) -> list[AdapterSpec]:
+def check_space(config: SweepConfig, base: FrozenBase, place: str) -> list[tuple[str, AdapterSpec]]:
     """Find out whether every adapter of the space fits the base.
 
     Returns:
-        The adapters that were tried, one for every set of targets and rank, in order of their size.
+        The adapters that were tried, one for every set of targets and rank, each with the space's name for its
+        targets.
 
     Raises:
         TargetError: one does not.
@@ -90,7 +92,7 @@ def check_space(config: SweepConfig, base: FrozenBase, place: str) -> list[Adapt
     adapted = AdaptedModel(base.model, base.trained, base.new, base.called)
     specs = _specs(config)
     try:
-        for spec in specs:
+        for _, spec in specs:
             adapted.targets(spec)
     except TargetError as error:
         raise TargetError(f"{place}: space.{error.place}", error.rule, error.value, error.fix) from None
@@ -99,7 +101,7 @@ def check_space(config: SweepConfig, base: FrozenBase, place: str) -> list[Adapt
     return specs
 
 
-def _specs(config: SweepConfig) -> list[AdapterSpec]:
+def _specs(config: SweepConfig) -> list[tuple[str, AdapterSpec]]:
     space = config.resolved_space()
     size = space.size()
     if size is not None and size <= _SAMPLES:
@@ -111,7 +113,11 @@ def _specs(config: SweepConfig) -> list[AdapterSpec]:
     if not any(parameter.conditions for parameter in space.parameters()):
         largest = max(int(rank) for rank in space.possible("rank"))
         pairs |= {(largest, _frozen(targets)) for targets in space.possible("target_modules")}
-    return [AdapterSpec(rank=rank, target_modules=targets) for rank, targets in sorted(pairs, key=str)]
+    labels = {_frozen(sample["target_modules"]): str(sample["target_label"]) for sample in samples}
+    return [
+        (labels.get(targets, ""), AdapterSpec(rank=rank, target_modules=targets))
+        for rank, targets in sorted(pairs, key=str)
+    ]
 
 
 def _frozen(targets: Any) -> str | tuple[str, ...]:

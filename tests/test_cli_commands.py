@@ -204,7 +204,9 @@ def test_plan_agrees_with_what_was_trained(call, run):
         assert planned[targets, record.config.rank] == record.trainable_parameters
     text = call("plan", "sweep.yaml")
     assert ": 21,410 parameters; 3 trials (random)\nspace: infinitely many configurations, 4 sizes\n" in text
-    assert text.splitlines()[2].split()[:5] == ["targets", "rank", "layers", "trainable", "share"]
+    header = text.splitlines()[2]
+    assert header.split()[:5] == ["targets", "rank", "layers", "trainable", "share"]
+    assert header.rstrip().endswith("adapter (fp32)  adapter (bf16)")
 
 
 def test_spaces(call):

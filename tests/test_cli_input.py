@@ -344,8 +344,18 @@ def test_a_report_into_a_folder(place, call, run):
     (place.folder / "folder").mkdir()
     code, out, err = call("report", "run", "--output", "folder")
     assert (code, out) == (2, "")
-    assert "Invalid value for '--output'" in err and "'folder' is a directory" in err
+    last = err.splitlines()[-1]
+    assert last.startswith("Error: Invalid value for '--output': ") and last.endswith("'folder' is a directory.")
     assert not (place.folder / "folder.part").exists()
+
+
+def test_a_wrong_usage_is_told_in_plain_text(call):
+    assert call("rnu") == (
+        2,
+        "",
+        "Usage: lora-sweep [OPTIONS] COMMAND [ARGS]...\nTry 'lora-sweep --help' for help.\n\n"
+        "Error: No such command 'rnu'. Did you mean 'run'?\n",
+    )
 
 
 def test_what_the_file_system_refuses(place, call, run):

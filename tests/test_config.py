@@ -4,12 +4,12 @@ import subprocess
 import sys
 
 import pytest
-import yaml
 
-from lora_sweep.config import DataConfig, SweepConfig, TaskConfig, load_sweep, parse_sweep
+from lora_sweep.config import DataConfig, SweepConfig, TaskConfig
 from lora_sweep.errors import ConfigError
 from lora_sweep.records import TrialConfig
-from search_spaces import Space, load
+from lora_sweep.sweep_file import parse_sweep
+from search_spaces import load
 
 SWEEP = {
     "model": {"name": "base"},
@@ -50,12 +50,6 @@ def changed(changes):
 
 def parse(folder, changes=None):
     return parse_sweep(changed(changes or {}), "sweep.yaml", folder)
-
-
-def write(folder, raw=SWEEP):
-    path = folder / "sweep.yaml"
-    path.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw))
-    return path
 
 
 # What is filled in ---------------------------------------------------------------------------------------------
@@ -123,78 +117,11 @@ def test_numbers_written_as_text(folder):
     assert (config.training.weight_decay, config.training.clip, config.resources.slots) == (0.01, 5.0, 4)
 
 
-# Files ---------------------------------------------------------------------------------------------------------
-
-
-def test_yaml_round_trip(folder, tmp_path_factory):
-    raw = changed({"name": "first", "training.clip": 2, "space": {"rank": [4, 8], "clip": [None, 1]}})
-    config = load_sweep(write(folder, raw))
-    elsewhere = tmp_path_factory.mktemp("run")
-    assert load_sweep(write(elsewhere, config.to_yaml())) == config
-    assert parse_sweep(yaml.safe_load(config.to_yaml()), "sweep.yaml", elsewhere) == config
-
-
 @pytest.mark.parametrize("name", SPACES.split(", "))
 def test_every_preset_makes_trials(folder, name):
     config = parse(folder, {"space": name})
     trial = config.trial_config(config.resolved_space().sample(random.Random(0)), 100)
     assert trial.target_label and trial.steps == 200
-
-
-def test_a_space_in_a_file_of_its_own(folder):
-    (folder / "mine.yaml").write_text("rank: [2, 4]")
-    assert load_sweep(write(folder, changed({"space": "mine.yaml"}))).resolved_space() == Space.parse({"rank": [2, 4]})
-
-
-def test_overrides(folder):
-    path = write(folder)
-    config = load_sweep(
-        path,
-        [
-            "search.trials=3",
-            "budget={epochs: 1}",
-            "training.weight_decay=1e-3",
-            "space.rank=[2, 4]",
-            "metric.name=loss",
-        ],
-    )
-    assert (config.search.trials, config.budget.epochs, config.training.weight_decay) == (3, 1, 1e-3)
-    assert config.resolved_space().possible("rank") == [2, 4]
-    assert config.resolved_space().possible("target_modules") == ["attention-qv", "all-linear"]
-    assert config.metric.mode == "min"
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        (
-            "budget.stesp=3",
-            "--set budget.stesp=3: is not a known key. Did you mean 'steps'? Known keys: steps, epochs, eval_every.",
-        ),
-        (
-            "serach.trials=3",
-            "--set serach.trials=3: serach: is not a known key. Did you mean 'search'? Known keys: name, model, task, "
-            "metric, space, search, scheduler, budget, training, resources, finalists.",
-        ),
-        ("search.trials=0", "--set search.trials=0: must be at least 1, got 0"),
-        ("search.trials", "--set search.trials: must be KEY=VALUE. For instance --set search.trials=32."),
-        ("space.rank=0", "--set space.rank=0: must be a whole number of at least 1, got 0"),
-        ("space={rank: 0}", "--set space={rank: 0}: space.rank: must be a whole number of at least 1, got 0"),
-        ("search=3", "--set search=3: must be a mapping of keys, got 3"),
-        (
-            "model.name.x=3",
-            "sweep.yaml: model.name: must be a mapping to set a key in it, got 'base'. Set model.name as a whole.",
-        ),
-        (
-            "space.rank=[1",
-            "--set space.rank=[1: line 1, column 3: must be valid YAML (expected ',' or ']', but got '<stream end>')",
-        ),
-    ],
-)
-def test_a_wrong_override_is_named(folder, override, message):
-    with pytest.raises(ConfigError) as error:
-        load_sweep(write(folder), [override])
-    assert str(error.value) == message
 
 
 # Errors --------------------------------------------------------------------------------------------------------
@@ -284,30 +211,6 @@ def test_missing_files_are_named(folder):
     for name in ("./gone", "/gone", "gone.gguf"):
         with pytest.raises(ConfigError, match=r"^sweep\.yaml: model\.name: file or folder must exist, got '/"):
             parse(folder, {"model.name": name})
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("model: [", "sweep.yaml: line 1, column 9: must be valid YAML"),
-        ("model: {}\nmodel: {}", "sweep.yaml: line 2, column 1: must be valid YAML (the key 'model' stands twice)"),
-        ("", "sweep.yaml: must be a mapping with model, task, space and budget, got null"),
-        ("- 3", "sweep.yaml: must be a mapping with model, task, space and budget, got [3]"),
-        ("3: 4", "sweep.yaml: 3: is not a known key. Known keys: name, model, "),
-    ],
-)
-def test_files_that_are_no_sweep(folder, content, message):
-    with pytest.raises(ConfigError) as error:
-        load_sweep(write(folder, content))
-    assert str(error.value).startswith(message)
-
-
-def test_a_file_that_cannot_be_read(tmp_path):
-    with pytest.raises(ConfigError, match=r"gone\.yaml: must be a readable file \(No such file or directory\)$"):
-        load_sweep(tmp_path / "gone.yaml")
-    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match=r"binary\.yaml: must be text in UTF-8$"):
-        load_sweep(tmp_path / "binary.yaml")
 
 
 # Candidates ----------------------------------------------------------------------------------------------------

@@ -8,8 +8,8 @@ from importlib import metadata
 import pytest
 
 from lora_sweep import demo
-from lora_sweep.config import parse_sweep
 from lora_sweep.errors import DataError
+from lora_sweep.sweep_file import parse_sweep
 
 FEELINGS = ("negative", "neutral", "positive")
 

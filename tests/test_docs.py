@@ -11,7 +11,8 @@ import pytest
 import yaml
 from pydantic import BaseModel
 
-from lora_sweep.config import SweepConfig, parse_sweep
+from lora_sweep.config import SweepConfig
+from lora_sweep.sweep_file import parse_sweep
 from search_spaces import Space, presets
 from search_spaces.keys import KEYS
 from search_spaces.texts import read_yaml

@@ -8,12 +8,12 @@ import torch
 
 from lora_sweep import export
 from lora_sweep.adapters import AdaptedModel, save_adapter
-from lora_sweep.config import parse_sweep
 from lora_sweep.errors import LoraSweepError, ModelError, RunFolderError
 from lora_sweep.models import PEFT_TASK, load_base
 from lora_sweep.preflight import preflight
 from lora_sweep.records import AdapterSpec
 from lora_sweep.store import RunFolder
+from lora_sweep.sweep_file import parse_sweep
 
 TOKENS = torch.tensor([[7, 8, 9, 10, 2], [20, 21, 6, 11, 2]])
 

@@ -152,7 +152,6 @@ def test_auto_on_cuda(monkeypatch):
 
 def test_the_dtype_is_the_one_asked_for(bert_dir):
     assert models.load_base(config(bert_dir, "bfloat16"), "classification", LABELS).dtype == torch.bfloat16
-    assert models.checkpoint_dtype(config(bert_dir)) == torch.float32
 
 
 # Refused -------------------------------------------------------------------------------------------------------
@@ -199,32 +198,6 @@ def test_a_checkpoint_of_half_a_model(copy_of_bert):
         f"model {copy_of_bert}: its checkpoint must fit its architecture; it lacks 10 modules, "
         "bert.encoder.layer.1.attention.self.query first. Use a complete checkpoint."
     )
-
-
-def test_a_tokenizer_without_a_vocabulary(copy_of_bert):
-    for file in copy_of_bert.glob("tokenizer*"):
-        file.unlink()
-    assert message(models.load_tokenizer, config(copy_of_bert)) == (
-        f"tokenizer of model {copy_of_bert}: must have a vocabulary. "
-        "Copy the tokenizer's files (tokenizer.json, vocab.txt, ...) into the model's folder."
-    )
-
-
-def test_an_unknown_hub_id():
-    text = message(models.read_description, ModelConfig(name="nobody/none"))
-    assert text.endswith("There is no such folder, and HF_HUB_OFFLINE is set: a hub model must be in the local cache.")
-
-
-# Facts ---------------------------------------------------------------------------------------------------------
-
-
-def test_facts_name_the_files(copy_of_bert):
-    before = models.model_facts(config(copy_of_bert))
-    assert before["path"] == str(copy_of_bert)
-    assert models.model_facts(config(copy_of_bert)) == before
-    describe(copy_of_bert, layer_norm_eps=1e-6)
-    assert models.model_facts(config(copy_of_bert))["sha256"] != before["sha256"]
-    assert models.model_facts(ModelConfig(name="org/x", revision="main")) == {"name": "org/x", "revision": "main"}
 
 
 def test_linear_layers_that_a_forward_calls(bert_dir):

@@ -7,11 +7,12 @@ import torch
 from torch import nn
 
 from lora_sweep.adapters import AdaptedModel, base_parameters, count_parameters
-from lora_sweep.config import ModelConfig, parse_sweep
+from lora_sweep.config import ModelConfig
 from lora_sweep.errors import ModelError, TargetError
 from lora_sweep.models import FrozenBase, called_linear, meta_base, planned_base
 from lora_sweep.plan import plan_sweep, planned_trials
 from lora_sweep.records import AdapterSpec
+from lora_sweep.sweep_file import parse_sweep
 
 LLAMA_7B = 6_738_415_616
 QV, ATTENTION = {"qv": ["q_proj", "v_proj"]}, {"attention": ["q_proj", "k_proj", "v_proj", "o_proj"]}
@@ -46,7 +47,8 @@ def test_llama_7b(llama_7b, sweep):
     assert (qv.lora_parameters, qv.trainable_parameters, qv.layers) == (4_194_304, 4_194_304, 64)
     assert f"{qv.share:.4%}" == "0.0622%"
     assert qv.reduction == pytest.approx(1606.56, abs=0.01)
-    assert qv.adapter_bytes == 4 * 4_194_304
+    assert (qv.adapter_bytes_fp32, qv.adapter_bytes_bf16) == (4 * 4_194_304, 2 * 4_194_304)
+    assert (qv.target_label, qv.targets, qv.target_text) == ("qv", "q_proj v_proj", "qv (q_proj v_proj)")
     # the share of base and adapter together, as papers also give it
     assert qv.trainable_parameters / (LLAMA_7B + qv.trainable_parameters) == pytest.approx(0.000622, abs=5e-7)
     assert LLAMA_7B + qv.trainable_parameters == 6_742_609_920
@@ -56,6 +58,7 @@ def test_llama_7b(llama_7b, sweep):
     assert 0.0024 <= attention.share <= 0.0025
     (group,) = plan_sweep(sweep(space=space("attention", 16)), llama_7b, "sweep.yaml")
     assert group.lora_parameters == attention.lora_parameters
+    assert group.target_text == "attention"
 
 
 def test_one_square_layer():
@@ -79,7 +82,8 @@ def test_rows_are_sorted_by_size_and_count_what_the_checkpoint_lacks(sweep):
     assert rows[0].lora_parameters == 2 * 2 * 2 * (32 + 32)
     assert rows[0].share == rows[0].trainable_parameters / base_parameters(base.model)
     assert set(rows[0].as_dict()) == {
-        "targets", "rank", "layers", "lora_parameters", "trainable_parameters", "share", "reduction", "adapter_bytes"
+        "target_label", "targets", "rank", "layers", "lora_parameters", "trainable_parameters", "share", "reduction",
+        "adapter_bytes_fp32", "adapter_bytes_bf16",
     }  # fmt: skip
     assert plan_sweep(config, base, "sweep.yaml") == rows  # the base is left as it was
 

@@ -10,11 +10,11 @@ from torch import nn
 
 from lora_sweep.adapters import AdaptedModel
 from lora_sweep.adapters.targets import resolve_targets
-from lora_sweep.config import parse_sweep
 from lora_sweep.errors import ConfigError, InputError, ModelError, RunFolderError, TargetError
 from lora_sweep.models import called_linear
 from lora_sweep.preflight import check_unchanged, preflight
 from lora_sweep.records import AdapterSpec
+from lora_sweep.sweep_file import parse_sweep
 
 
 @pytest.fixture

@@ -14,13 +14,15 @@ import transformers
 import yaml
 
 from lora_sweep.adapters import AdaptedModel, read_adapter
-from lora_sweep.config import ModelConfig, parse_sweep
+from lora_sweep.config import ModelConfig
 from lora_sweep.demo import demo_sweep
 from lora_sweep.export import export_trial
-from lora_sweep.models import load_base, load_tokenizer, model_source
+from lora_sweep.model_files import load_tokenizer, model_source
+from lora_sweep.models import load_base
 from lora_sweep.preflight import preflight
 from lora_sweep.store import RunFolder
 from lora_sweep.sweep.driver import run_sweep
+from lora_sweep.sweep_file import parse_sweep
 from reports import pick, write_report
 
 pytestmark = pytest.mark.slow

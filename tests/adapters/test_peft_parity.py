@@ -16,7 +16,8 @@ from lora_sweep.config import ModelConfig
 from lora_sweep.engine.api import EngineOptions
 from lora_sweep.engine.engine import Engine
 from lora_sweep.errors import AdapterFormatError
-from lora_sweep.models import FrozenBase, load_base, load_tokenizer
+from lora_sweep.model_files import load_tokenizer
+from lora_sweep.models import FrozenBase, load_base
 from lora_sweep.records import AdapterSpec, TrialConfig
 from lora_sweep.tasks import EncodedTask, prepare_task
 

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from lora_sweep.config import SweepConfig, parse_sweep
-from lora_sweep.models import load_tokenizer
+from lora_sweep.config import SweepConfig
+from lora_sweep.model_files import load_tokenizer
 from lora_sweep.records import TrialConfig, TrialRecord
 from lora_sweep.store import RunFolder
 from lora_sweep.sweep.cluster import ray_cluster
+from lora_sweep.sweep_file import parse_sweep
 from lora_sweep.tasks import EncodedTask, prepare_task
 
 

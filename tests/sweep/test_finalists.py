@@ -3,10 +3,10 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from lora_sweep.config import parse_sweep
 from lora_sweep.records import TrialConfig, TrialRecord
 from lora_sweep.sweep.baselines import head_only_configs
 from lora_sweep.sweep.finalists import choose_finalists
+from lora_sweep.sweep_file import parse_sweep
 
 
 def trial(name, accuracy, parameters=10, status="complete"):

@@ -11,10 +11,10 @@ from lora_sweep.sweep.driver import resume_sweep
 DRIVER = """
 import sys
 from pathlib import Path
-from lora_sweep.config import load_sweep
-from lora_sweep.models import load_tokenizer
+from lora_sweep.model_files import load_tokenizer
 from lora_sweep.store import RunFolder
 from lora_sweep.sweep.driver import run_sweep
+from lora_sweep.sweep_file import load_sweep
 from lora_sweep.tasks import prepare_task
 
 run = RunFolder(Path(sys.argv[1]))

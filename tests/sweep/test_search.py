@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from lora_sweep.config import parse_sweep
 from lora_sweep.records import TrialConfig
 from lora_sweep.sweep.candidates import list_candidates
 from lora_sweep.sweep.search import ListSearch, build_search
+from lora_sweep.sweep_file import parse_sweep
 
 SMALL = {"rank": [2, 4], "alpha": 8, "learning_rate": [1e-3, 1e-2], "batch_size": 8, "target_modules": "all-linear"}
 
