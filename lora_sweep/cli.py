@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import logging
 import math
+import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,6 +22,7 @@ from lora_sweep.errors import InputError, LoraSweepError
 
 if TYPE_CHECKING:
     from lora_sweep.config import SweepConfig
+    from lora_sweep.preflight import Preflight
     from lora_sweep.store import RunFolder
 
 app = typer.Typer(
@@ -81,18 +84,16 @@ def resume(run: Run, address: Address = None) -> None:
     """Go on with a run that was interrupted."""
     from lora_sweep.preflight import check_unchanged, preflight
     from lora_sweep.store import RunFolder
-    from lora_sweep.sweep.driver import resume_sweep
+    from lora_sweep.sweep.cluster import open_cluster
     from lora_sweep.sweep_file import load_sweep
 
     folder = RunFolder.open(run)
     config = load_sweep(folder.sweep_file, [])
     checked = preflight(config, str(folder.sweep_file))
     check_unchanged(folder.info(), checked.facts)
-    _drive(
-        config,
-        folder,
-        lambda live: resume_sweep(config, checked.task, folder, facts=checked.facts, address=address, listener=live),
-    )
+    with open_cluster(config, address):
+        _drive(config, checked, folder, checked.facts)
+    _finish(folder)
 
 
 @app.command()
@@ -246,12 +247,14 @@ def _sweep(config: SweepConfig, place: str, folder: Path, address: str | None) -
     """Check, run and report a new sweep."""
     from lora_sweep.preflight import preflight
     from lora_sweep.store import RunFolder
-    from lora_sweep.sweep.driver import run_sweep
+    from lora_sweep.sweep.cluster import open_cluster
 
     checked = preflight(config, place)
-    run = RunFolder.create(folder)
     facts = {**checked.facts, "command": " ".join(["lora-sweep", *sys.argv[1:]]), "commit": _commit()}
-    _drive(config, run, lambda live: run_sweep(config, checked.task, run, facts=facts, address=address, listener=live))
+    with open_cluster(config, address):
+        run = RunFolder.create(folder)
+        _drive(config, checked, run, facts)
+    _finish(run)
 
 
 def _commit() -> str | None:
@@ -268,18 +271,32 @@ def _commit() -> str | None:
     return done.stdout.strip()
 
 
-def _drive(config: SweepConfig, run: RunFolder, start: Callable[[Any], None]) -> None:
-    """Run under a live display, then report."""
+def _drive(config: SweepConfig, checked: Preflight, run: RunFolder, facts: Mapping[str, Any]) -> None:
+    """Run under a live display."""
     from rich.console import Console
 
     from lora_sweep.live import LiveProgress
+    from lora_sweep.sweep.driver import run_sweep
 
-    with LiveProgress(Console(stderr=True), config.metric.name).drawing() as live:
+    with LiveProgress(Console(stderr=True), config.metric.name).drawing() as live, _interrupted_by_sigterm():
         try:
-            start(live)
+            run_sweep(config, checked.task, run, facts=facts, listener=live)
         except KeyboardInterrupt:
             _fail(f"interrupted; go on with: lora-sweep resume {run.path}", 1)
-    _finish(run)
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Take SIGTERM, by which schedulers such as SLURM end a job, for Ctrl-C; Ray's own handler would just exit."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _finish(run: RunFolder) -> None:

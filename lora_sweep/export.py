@@ -20,7 +20,7 @@ LoRA adapter in PEFT's format for `{base}`{labels}.
 ```python
 {imports}
 
-base = {model}.from_pretrained("{base}"{options})
+base = {model}.from_pretrained({source}{options}){padding}
 model = PeftModel.from_pretrained(base, "PATH_OF_THIS_FOLDER")
 ```
 """
@@ -72,9 +72,15 @@ def write_merged(config: ModelConfig, info: dict[str, Any], adapter: Path, folde
     adapted.merge(0)
     model: Any = adapted.unwrap().to(checkpoint_dtype(config))
     model.config.use_cache = True
+    tokenizer = load_tokenizer(config)
+    if (pad_id := task.get("pad_id")) is not None:
+        # decoders with a classification head find the last token by it
+        model.config.pad_token_id = pad_id
+        if tokenizer.pad_token_id is None:
+            tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad_id)
     with without_bars():
         model.save_pretrained(folder)
-    load_tokenizer(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def model_config(info: dict[str, Any]) -> ModelConfig:
@@ -93,16 +99,24 @@ def _check_base(config: ModelConfig, info: dict[str, Any]) -> None:
 
 
 def _card(info: dict[str, Any], trial_id: str) -> str:
-    labels = info["task"].get("labels") or []
-    classification = info["task"]["type"] == "classification"
+    task = info["task"]
+    base = info["model"].get("path") or info["model"]["name"]
+    labels = task.get("labels") or []
+    classification = task["type"] == "classification"
     model = "AutoModelForSequenceClassification" if classification else "AutoModelForCausalLM"
     names = dict(enumerate(labels))
+    gguf = str(base).endswith(".gguf")
+    options = f", num_labels={len(labels)}, id2label={names}" if classification else ""
+    options += ", quantization_config=GgufConfig(dequantize=True)" if gguf else ""
+    padding = f"\nbase.config.pad_token_id = {task['pad_id']}" if classification and "pad_id" in task else ""
     return _CARD.format(
         name=info.get("name"),
         trial=trial_id,
-        base=info["model"].get("path") or info["model"]["name"],
+        base=base,
         labels=f"; classes by number: {', '.join(f'{n} {label}' for n, label in names.items())}" if labels else "",
-        imports=f"from peft import PeftModel\nfrom transformers import {model}",
+        imports=f"from peft import PeftModel\nfrom transformers import {model}{', GgufConfig' if gguf else ''}",
         model=model,
-        options=f", num_labels={len(labels)}, id2label={names}" if classification else "",
+        source=f'"{Path(base).parent}", gguf_file="{Path(base).name}"' if gguf else f'"{base}"',
+        options=options,
+        padding=padding,
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -185,5 +186,10 @@ def _unpacked(config: ModelConfig, gguf: Path) -> Path:
         )
         model.save_pretrained(part)
         transformers.AutoTokenizer.from_pretrained(**source).save_pretrained(part)
-    part.rename(folder)
+    try:
+        part.rename(folder)
+    except OSError:  # another process was faster
+        shutil.rmtree(part, ignore_errors=True)
+        if not folder.exists():
+            raise
     return folder

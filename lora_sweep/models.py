@@ -37,7 +37,7 @@ class FrozenBase:
         task: what it was loaded for.
         trained: full names of the modules that every adapter trains in full: the task head and what is new.
         new: those that the checkpoint lacks.
-        called: full names of the linear layers that a forward pass calls.
+        called: full names of the linear layers that a forward pass calls with the batch's rows in front.
     """
 
     model: nn.Module
@@ -78,8 +78,10 @@ def load_base(config: ModelConfig, task: TaskType, labels: tuple[str, ...] = (),
     model.requires_grad_(False).eval().to(device)
     new = _new_modules(config, model, info, task)
     _set_pad_token(model)
-    trained = tuple(dict.fromkeys((*head_modules(model, task), *new)))
-    return FrozenBase(model, config.name, task, trained, new, called_linear(model))
+    with as_model_error(config):
+        called = called_linear(model)
+    trained = _trained(head_modules(model, task), new)
+    return FrozenBase(model, config.name, task, trained, new, called)
 
 
 def meta_base(config: ModelConfig, task: TaskType, labels: tuple[str, ...] = ()) -> FrozenBase:
@@ -115,7 +117,7 @@ def planned_base(config: ModelConfig, task: TaskType, labels: tuple[str, ...] = 
     options = {"dtype": "auto", **_task_options(task, labels)}
     model, info = _from_pretrained(config, task, model_source(config), options | {"output_loading_info": True})
     new = _new_modules(config, model, info, task)
-    return replace(base, new=new, trained=tuple(dict.fromkeys((*base.trained, *new))))
+    return replace(base, new=new, trained=_trained(base.trained, new))
 
 
 def resolve_dtype(dtype: str, device: str) -> torch.dtype:
@@ -130,15 +132,24 @@ def resolve_dtype(dtype: str, device: str) -> torch.dtype:
 
 
 def called_linear(model: nn.Module) -> frozenset[str]:
-    """Full names of the linear layers whose forward one pass over a short input calls."""
-    called: set[str] = set()
+    """Full names of the linear layers that a forward pass calls with the batch's rows in front.
+
+    Rows in front, [rows, length, features] or flattened [rows * length, features], are what packing rests on: a layer
+    that also sees something else, such as position embeddings that all rows share, is not among them.
+    """
+    rows, length = 7, 5
+    called: dict[str, bool] = {}
+
+    def note(name: str, inputs: Any) -> None:
+        called[name] = called.get(name, True) and inputs[0].shape[0] % rows == 0
+
     handles = [
-        module.register_forward_hook(lambda *_, name=name: called.add(name))
+        module.register_forward_hook(lambda _, inputs, __, name=name: note(name, inputs))
         for name, module in model.named_modules()
         if is_linear(module)
     ]
     device = next(model.parameters()).device
-    tokens = torch.ones((1, 4), dtype=torch.long, device=device)
+    tokens = torch.ones((rows, length), dtype=torch.long, device=device)
     try:
         with torch.no_grad():
             try:
@@ -150,7 +161,7 @@ def called_linear(model: nn.Module) -> frozenset[str]:
     finally:
         for handle in handles:
             handle.remove()
-    return frozenset(called)
+    return frozenset(name for name, in_front in called.items() if in_front)
 
 
 def head_modules(model: nn.Module, task: TaskType) -> tuple[str, ...]:
@@ -158,8 +169,13 @@ def head_modules(model: nn.Module, task: TaskType) -> tuple[str, ...]:
     if task != "classification":
         return ()
     body = getattr(model, "base_model_prefix", "")
-    owners = (name.rpartition(".")[0] for name, _ in model.named_parameters())
-    return tuple(dict.fromkeys(owner for owner in owners if owner.split(".")[0] != body))
+    parts = dict.fromkeys(name.split(".")[0] for name, _ in model.named_parameters())
+    return tuple(part for part in parts if part != body)
+
+
+def _trained(head: tuple[str, ...], new: tuple[str, ...]) -> tuple[str, ...]:
+    """The head's modules, whole, and what else is new."""
+    return (*head, *(name for name in new if not any(name == part or name.startswith(part + ".") for part in head)))
 
 
 def _auto_class(task: TaskType) -> Any:

@@ -48,14 +48,14 @@ def preflight(config: SweepConfig, place: str) -> Preflight:
     Raises:
         InputError: of the kind that says where the fault is.
     """
-    read_description(config.model)
+    description = read_description(config.model)
     tokenizer = load_tokenizer(config.model)
     task = prepare_task(config.task, tokenizer, config.search.seed)
     base = planned_base(config.model, config.task.type, task.labels)
     _check_length(task, base, tokenizer, place)
     _check_vocabulary(task, base)
     check_space(config, base, place)
-    return Preflight(task, base, _facts(config, task, base))
+    return Preflight(task, base, _facts(config, task, base, getattr(description, "_commit_hash", None)))
 
 
 def check_unchanged(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> None:
@@ -66,17 +66,20 @@ def check_unchanged(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> No
         found: the facts of a new preflight.
 
     Raises:
-        RunFolderError: a hash differs.
+        RunFolderError: a hash differs, or the commit of a base from the hub.
     """
     pairs = [("model", recorded.get("model", {}), found["model"])]
     parts = recorded.get("data", {}).get("parts", {})
     pairs += [(f"data.{name}", parts.get(name, {}), part) for name, part in found["data"]["parts"].items()]
+    fix = "Restore it, or start a new run."
     for name, before, now in pairs:
         if before.get("sha256") != now.get("sha256"):
-            fix = "Restore it, or start a new run."
             raise RunFolderError(
                 f"run.json: {name}", f"must still have the hash {before.get('sha256')}", now.get("sha256"), fix
             )
+        if before.get("commit") != now.get("commit"):
+            rule = f"must still be of commit {before.get('commit')}"
+            raise RunFolderError(f"run.json: {name}", rule, now.get("commit"), fix)
 
 
 def check_space(config: SweepConfig, base: FrozenBase, place: str) -> list[tuple[str, AdapterSpec]]:
@@ -143,14 +146,17 @@ def _check_vocabulary(task: EncodedTask, base: FrozenBase) -> None:
         raise ModelError(f"tokenizer of model {base.name}", rule, largest, fix)
 
 
-def _facts(config: SweepConfig, task: EncodedTask, base: FrozenBase) -> dict[str, Any]:
+def _facts(config: SweepConfig, task: EncodedTask, base: FrozenBase, commit: str | None) -> dict[str, Any]:
     parts = {
         name: {"examples": len(split)} | ({"path": s.path, "sha256": s.sha256} if (s := task.sources.get(name)) else {})
         for name, split in task.splits.items()
     }
-    model = model_facts(config.model)
+    model = config.model.model_dump(mode="json") | {"parameters": base_parameters(base.model)}
+    model |= model_facts(config.model)
+    if "sha256" not in model and commit is not None:
+        model["commit"] = commit
     return {
-        "model": {"dtype": config.model.dtype, "parameters": base_parameters(base.model), **model},
-        "task": {**config.task.model_dump(mode="json"), "labels": list(task.labels)},
+        "model": model,
+        "task": {**config.task.model_dump(mode="json"), "labels": list(task.labels), "pad_id": task.pad_id},
         "data": {"parts": parts, "notes": list(task.notes)},
     }

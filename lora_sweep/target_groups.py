@@ -6,13 +6,23 @@ from __future__ import annotations
 # DistilBERT (q_lin), DeBERTa (query_proj), T5 (q), GPT-2 (c_attn), Phi-3 (qkv_proj), GPT-NeoX, Falcon and BLOOM
 # (query_key_value), ModernBERT and MPT (Wqkv).
 ROLES: dict[str, tuple[str, ...]] = {
-    "query": ("q_proj", "query", "q_lin", "query_proj", "attention.q", "SelfAttention.q", "EncDecAttention.q"),
-    "key": ("k_proj", "key", "k_lin", "key_proj", "attention.k", "SelfAttention.k", "EncDecAttention.k"),
-    "value": ("v_proj", "value", "v_lin", "value_proj", "attention.v", "SelfAttention.v", "EncDecAttention.v"),
+    "query": (
+        "q_proj", "query", "q_lin", "query_proj", "attention.q",
+        "attn.q", "SelfAttention.q", "EncDecAttention.q",
+    ),
+    "key": (
+        "k_proj", "key", "k_lin", "key_proj", "attention.k",
+        "attn.k", "SelfAttention.k", "EncDecAttention.k",
+    ),
+    "value": (
+        "v_proj", "value", "v_lin", "value_proj", "attention.v",
+        "attn.v", "SelfAttention.v", "EncDecAttention.v",
+    ),
     "query-key-value": ("c_attn", "qkv_proj", "query_key_value", "Wqkv", "attn.qkv"),
     "attention-output": (
         "o_proj", "out_lin", "attention.output.dense", "attn.c_proj", "attention.dense", "self_attention.dense",
-        "attn.Wo", "self_attn.out_proj", "attn.out_proj", "SelfAttention.o", "EncDecAttention.o", "self_attn.dense",
+        "attn.Wo", "self_attn.out_proj", "attn.out_proj", "SelfAttention.o", "attn.o", "EncDecAttention.o",
+        "self_attn.dense",
     ),
     "mlp": (
         "gate_proj", "up_proj", "down_proj", "gate_up_proj", "intermediate.dense", "output.dense", "c_fc",

@@ -70,17 +70,21 @@ def _selection(results: Results, pick: Pick) -> Iterator[str]:
     metric, chosen = results.metric, pick.chosen
     if chosen["status"] == "stopped":
         yield "The pick was stopped before its budget ended, because no trial trained to the end."
-    if pick.candidates < 2:
+    evaluated = int(results.with_status("complete", "stopped")["quality"].notna().sum())
+    stopped = evaluated - pick.candidates
+    by_scheduler = f" ({stopped} of them stopped by the scheduler, on the same data)" if stopped else ""
+    if evaluated < 2:
         yield "Only one trial could be compared, so nothing was chosen."
     elif math.isnan(chosen["test_quality"]):
         yield (
-            f"The pick has no test figure. It is the best of {pick.candidates} on the evaluation data, "
+            f"The pick has no test figure. It is the best of {evaluated} on the evaluation data{by_scheduler}, "
             "and the best of many looks better than it is."
         )
     else:
         yield (
-            f"The evaluation data chose the best of {pick.candidates}, so its {metric.text(chosen['quality'])} there "
-            f"flatters; the test figure, {metric.text(chosen['test_quality'])}, had no part in the choice."
+            f"The evaluation data chose the best of {evaluated}{by_scheduler}, so its "
+            f"{metric.text(chosen['quality'])} there flatters; "
+            f"the test figure, {metric.text(chosen['test_quality'])}, had no part in the choice."
         )
 
 

@@ -230,8 +230,11 @@ def _said(value: object) -> str:
         return _listed(value)
     if isinstance(value, (list, tuple)):
         return ", ".join(_said(one) for one in value)
+    if isinstance(value, float) and value.is_integer():
+        return f"{value:.0f}"
     return "" if value is None else str(value)
 
 
 def _listed(values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{str(name).replace('_', ' ')} {_said(value)}" for name, value in values.items())
+    said = {str(name).replace("_", " "): _said(value) for name, value in values.items()}
+    return ", ".join(f"{name} {value}" for name, value in said.items() if value)

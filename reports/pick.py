@@ -87,7 +87,7 @@ def pick(run: RunFolder | Results, *, max_parameters: int | None = None, trial: 
 
     Raises:
         RunFolderError: no trial has a value of the metric.
-        ConfigError: `trial` is unknown, has no metric or is too large, or nothing is as small as `max_parameters`.
+        ConfigError: `trial` is unknown, failed, has no metric or is too large, or nothing is as small as `max_parameters`.
     """
     results = read_results(run)
     pool = _comparable(results)
@@ -118,10 +118,11 @@ def _named(results: Results, trial: str) -> dict[str, Any]:
         fix = f"Close to it: {', '.join(close)}." if close else "The run has no trial yet."
         raise ConfigError("--trial", f"must be a trial of {results.path}", trial, fix)
     row = _as_row(rows)
+    if row["status"] == "failed":
+        raise ConfigError("--trial", "must be a trial that did not fail", trial, f"It failed: {row['error']}")
     if math.isnan(row["quality"]):
-        why = f": {row['error']}" if row["error"] else ""
         rule = f"must be a trial with an evaluation of {results.metric.name}"
-        raise ConfigError("--trial", rule, trial, f"Its status is {row['status']}{why}.")
+        raise ConfigError("--trial", rule, trial, f"Its status is {row['status']}.")
     return row
 
 

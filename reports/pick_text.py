@@ -70,16 +70,21 @@ def _choice(pick: Pick, limit: int | None, by_name: bool) -> str:
     metric, chosen = pick.metric, pick.chosen
     value = f"{metric.title} on the evaluation data"
     figure = metric.text(chosen["quality"])
+    stopped = chosen["status"] == "stopped"
     if by_name:
-        text = f"Trial {chosen['trial_id']} was asked for by its id: {figure} {value}."
-    else:
-        pool = "stopped" if chosen["status"] == "stopped" else "complete"
-        room = f" with at most {units.count(limit)} parameters" if limit is not None else ""
-        text = f"Trial {chosen['trial_id']} has the best {value} among the {pool} trials{room}: {figure}."
-    if chosen["status"] == "stopped":
+        asked = f"was asked for by its id: {figure} {value}."
+        if not stopped:
+            return f"Trial {chosen['trial_id']} {asked}"
+        at = f"step {chosen['reached_step']} of {chosen['steps']}"
+        warning = "so its figure is not comparable with those of finished trials"
+        return f"The scheduler stopped trial {chosen['trial_id']} at {at}, {warning}. It {asked}"
+    pool = "stopped" if stopped else "complete"
+    room = f" with at most {units.count(limit)} parameters" if limit is not None else ""
+    text = f"Trial {chosen['trial_id']} has the best {value} among the {pool} trials{room}: {figure}."
+    if stopped:
         reached = f"{chosen['reached_step']} of {chosen['steps']} steps"
-        why = "" if by_name else " No trial trained to the end."
-        text += f"{why} It was stopped after {reached}, so its figure is not that of a finished trial."
+        text += f" No trial trained to the end. It was stopped after {reached}, "
+        text += "so its figure is not that of a finished trial."
     return text
 
 

@@ -1,4 +1,4 @@
-"""The main job on pretrained models and real data, from registry packages (ASSETS in docs/design.md). Slow."""
+"""The main job on pretrained models and real data, from registry packages (docs/design.md, Assets). Slow."""
 
 from __future__ import annotations
 

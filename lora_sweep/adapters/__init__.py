@@ -4,7 +4,7 @@ from lora_sweep.adapters.accounting import ParameterCount, base_parameters, coun
 from lora_sweep.adapters.dropout import DropoutStream, stream_key
 from lora_sweep.adapters.layer import LoraLinear, LoraWeights
 from lora_sweep.adapters.model import AdaptedModel
-from lora_sweep.adapters.peft_format import AdapterFile, read_adapter, save_adapter
+from lora_sweep.adapters.peft_format import WEIGHTS_FILE, AdapterFile, read_adapter, save_adapter
 from lora_sweep.adapters.routing import Routing, Segment
 from lora_sweep.adapters.targets import linear_names, resolve_targets, role_of
 from lora_sweep.adapters.trained import TrainedModule
@@ -21,6 +21,7 @@ __all__ = [
     "Routing",
     "Segment",
     "TrainedModule",
+    "WEIGHTS_FILE",
     "base_parameters",
     "count_parameters",
     "linear_names",

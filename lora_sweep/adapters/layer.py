@@ -127,7 +127,7 @@ class _PackedLinear(torch.autograd.Function):
             rows = _tokens(x[segment.start : segment.stop])
             mask = _mask(rows, name, segment, adapter)
             h = _masked(rows, mask) @ adapter.rounded_a.T
-            _tokens(out[segment.start : segment.stop]).addmm_(h, adapter.rounded_b.T, alpha=_scale(adapter, mask))
+            _in_place(out, segment).addmm_(h, adapter.rounded_b.T, alpha=_scale(adapter, mask))
             saved += [h, mask]
         ctx.save_for_backward(x, *saved)
         ctx.base, ctx.parts, ctx.weights = base, parts, len(weights)
@@ -147,7 +147,7 @@ class _PackedLinear(torch.autograd.Function):
             cast(Tensor, adapter.a.grad).add_(grad_h.T @ _masked(rows, mask), alpha=scale)
             cast(Tensor, adapter.b.grad).add_(g.T @ h, alpha=scale)
             if grad_x is not None:
-                back = _tokens(grad_x[segment.start : segment.stop])
+                back = _in_place(grad_x, segment)
                 if mask is None:
                     back.addmm_(grad_h, adapter.rounded_a, alpha=scale)
                 else:
@@ -176,6 +176,11 @@ def linear_shape(module: nn.Module) -> tuple[int, int]:
 
 def _tokens(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
+
+
+def _in_place(x: Tensor, segment: Segment) -> Tensor:
+    # a view, never a copy: what is added to it must arrive
+    return x[segment.start : segment.stop].view(-1, x.shape[-1])
 
 
 def _mask(rows: Tensor, name: str, segment: Segment, adapter: LoraWeights) -> Tensor | None:

@@ -29,7 +29,7 @@ class AdaptedModel:
     Args:
         model: the base; its adapted layers are wrapped in place, and put back by `remove`.
         trained: full names of the modules that every adapter trains in full (task head, missing pooler).
-        new: those of them that the checkpoint lacks; each slot initialises them from its own seed.
+        new: the modules in them that the checkpoint lacks; each slot initialises them from its own seed.
         called: full names of the linear layers that a forward pass calls; None when unknown.
         base_dropout: whether the base's own dropout on hidden states is on in training.
     """
@@ -51,7 +51,8 @@ class AdaptedModel:
         self._heads = {name: self._wrap(name, TrainedModule) for name in self.trained}
         if base_dropout:
             for name in [n for n, m in model.named_modules() if isinstance(m, nn.Dropout) and m.p > 0]:
-                self._wrap(name, BaseDropout)
+                if not name.startswith(tuple(f"{head}." for head in self.trained)):  # a head has its own rows only
+                    self._wrap(name, BaseDropout)
 
     def add(self, slot: int, spec: AdapterSpec, seed: int) -> AdapterWeights:
         """Put a new adapter into a free slot: B zero, new modules initialised, all from `seed`.
@@ -155,13 +156,11 @@ class AdaptedModel:
 
     def _initialise_heads(self, weights: AdapterWeights, seed: int) -> None:
         for name, head in self._heads.items():
-            module = head.base
-            if name in self.new:
-                module = initialised(self.model, head.base, stream_key(seed, "new", name))
-            weights_of = {f"{name}.{key}": p for key, p in module.named_parameters()}
-            with torch.no_grad():
-                for key, value in weights_of.items():
-                    weights.named[key].copy_(value)
+            fresh = dict(initialised(self.model, head.base, stream_key(seed, "new", name)).named_parameters())
+            for key, value in head.base.named_parameters():
+                full = f"{name}.{key}"
+                with torch.no_grad():
+                    weights.named[full].copy_(fresh[key] if full.rpartition(".")[0] in self.new else value)
 
     def _attach(self, slot: int, spec: AdapterSpec, names: tuple[str, ...], weights: AdapterWeights) -> None:
         for name in names:

@@ -32,6 +32,7 @@ _UNSUPPORTED = {
     "layer_replication": None, "trainable_token_indices": None, "target_parameters": None, "use_qalora": False,
     "lora_bias": False, "arrow_config": None, "modules_to_tie": None,
 }  # fmt: skip
+_CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq")
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def read_adapter(folder: Path) -> AdapterFile:
     tensors = _read_tensors(folder)
     lora = {name for name in tensors if name.endswith((".lora_A.weight", ".lora_B.weight"))}
     modules = tuple(sorted({name.rsplit(".lora_", 1)[0] for name in lora}))
-    others = {name.rpartition(".")[0] for name in tensors if name not in lora}
+    others = config.get("modules_to_save") or ()
     rank, alpha = config.get("r", 8), config.get("lora_alpha", 8)
     ranks = {name: tensors[f"{name}.lora_A.weight"].shape[0] for name in modules}
     try:
@@ -149,6 +150,10 @@ def _read_config(folder: Path) -> dict[str, Any]:
         raise AdapterFormatError(str(file), "must hold a JSON object", config)
     if config.get("peft_type") != "LORA":
         raise AdapterFormatError(f"{file}: peft_type", "must be LORA", config.get("peft_type"))
+    start = config.get("init_lora_weights", True)
+    if isinstance(start, str) and start.lower().startswith(_CHANGES_THE_BASE):
+        fix = "Let PEFT convert it: save_pretrained(..., path_initial_model_for_weight_conversion=...)."
+        raise AdapterFormatError(f"{file}: init_lora_weights", "must leave the base's weights alone", start, fix)
     for key, plain in _UNSUPPORTED.items():
         if config.get(key, plain) not in (plain, None):
             raise AdapterFormatError(f"{file}: {key}", f"must be {plain!r}: nothing else is supported", config[key])

@@ -117,9 +117,10 @@ def _only_called(target: str, matched: list[str], called: Collection[str]) -> li
     if not silent:
         return matched
     if target != ALL_LINEAR and target not in GROUPS:
-        rule = f"must be layers whose forward is called; {silent[0]} is used by its weight alone"
-        raise TargetError("target_modules", rule, target, "LoRA on it would never train: leave it out.")
-    _logger.warning("%s leaves out %s: its forward is never called", target, ", ".join(silent))
+        rule = f"must be layers that a forward pass calls with the batch's rows; {silent[0]} is not"
+        fix = "It is used by its weight alone, or for something that all rows share: leave it out."
+        raise TargetError("target_modules", rule, target, fix)
+    _logger.warning("%s leaves out %s: not called with the batch's rows", target, ", ".join(silent))
     return [name for name in matched if name in called]
 
 

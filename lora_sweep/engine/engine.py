@@ -117,6 +117,7 @@ class Engine:
         Returns:
             The slots that do not fit, with the reason; they did not step.
         """
+        self.meter.start()
         failed: list[tuple[Slot, OutOfMemoryError]] = []
         remaining = list(slots)
         while remaining:
@@ -199,6 +200,7 @@ class Engine:
         Raises:
             OutOfMemoryError: not even one row of each slot fits.
         """
+        self.meter.start()
         split = self.task.splits[split_name]
         for slot in slots:
             flops = self._linear_parameters + slot.weights.vector.numel()

@@ -27,10 +27,13 @@ class Meter:
         self._flops: dict[str, float] = defaultdict(float)
         self._started: float | None = None
 
-    def add(self, trial: str, flops: float) -> None:
-        """Note work that is being done for a trial; the clock runs from the first note."""
+    def start(self) -> None:
+        """Start the clock; nothing when it runs already. To be called before any work is done."""
         if self._started is None:
-            self._started = time.perf_counter()
+            self._started = self._now()
+
+    def add(self, trial: str, flops: float) -> None:
+        """Note work that has been done for a trial since the clock was started."""
         self._flops[trial] += flops
 
     def settle(self, credit: Callable[[str, float], None]) -> float:
@@ -41,9 +44,7 @@ class Meter:
         """
         if self._started is None:
             return 0.0
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        elapsed = time.perf_counter() - self._started
+        elapsed = self._now() - self._started
         total = sum(self._flops.values())
         for trial, flops in self._flops.items():
             credit(trial, elapsed * flops / total)
@@ -51,3 +52,8 @@ class Meter:
         self._flops.clear()
         self._started = None
         return elapsed
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
+from lora_sweep.adapters import WEIGHTS_FILE
 from lora_sweep.engine.engine import Engine, Scores
 from lora_sweep.engine.memory import peak_bytes
 from lora_sweep.engine.schedule import learning_rate_at
@@ -32,18 +35,31 @@ class Reporter:
 
     def __init__(self, engine: Engine, run: RunFolder | None) -> None:
         self._engine, self._run = engine, run
-        self._adapter_bytes: dict[str, int] = {}
+
+    def reconcile(self, slot: Slot) -> None:
+        """Keep the next evaluation of a restored trial when the run folder holds another one than its state says.
+
+        So it is after a crash between the writing of an adapter and of the state that goes with it.
+        """
+        if self._run is None or slot.kept is None:
+            return
+        outcomes = self._run.outcomes(slot.trial_id)
+        steps = set() if outcomes is None else set(outcomes.loc[outcomes["split"] == "eval", "step"])
+        if steps != {slot.history[slot.kept].step}:
+            slot.kept = None
 
     def note(self, slot: Slot, scores: Scores) -> None:
         """Add an evaluation on the eval split to the slot's history; when it is to be kept, write its adapter.
 
         Raises:
-            NonFiniteLossError: the metric that decides is not finite.
+            NonFiniteLossError: the loss of an example is not finite, or a metric overflows.
         """
-        metrics = metrics_of(self._engine.task, "eval", scores)
+        metrics = {}
+        if np.isfinite(scores.nll_sum).all():
+            metrics = metrics_of(self._engine.task, "eval", scores)
+        if not metrics or not all(map(math.isfinite, metrics.values())):
+            raise NonFiniteLossError(f"the evaluation loss became {scores.nll_sum.mean()} at step {slot.step}")
         decisive = metrics[self._engine.options.metric]
-        if not math.isfinite(decisive):
-            raise NonFiniteLossError(f"{self._engine.options.metric} on eval became {decisive} at step {slot.step}")
         steps = slot.step - (slot.history[-1].step if slot.history else 0)
         slot.history.append(
             EvalPoint(
@@ -77,10 +93,16 @@ class Reporter:
             trainable_parameters=total,
             adapter_parameters=lora,
             base_parameters=self._engine.parameters,
-            adapter_bytes=self._adapter_bytes.get(slot.trial_id, 4 * total),
+            adapter_bytes=self._adapter_bytes(slot),
             tokens=slot.tokens,
             cost=self._cost(slot),
         )
+
+    def _adapter_bytes(self, slot: Slot) -> int:
+        """Of the weights file; of the bare tensors where nothing is written."""
+        if self._run is None:
+            return 4 * slot.weights.vector.numel()
+        return (self._run.adapter_dir(slot.trial_id) / WEIGHTS_FILE).stat().st_size
 
     def _cost(self, slot: Slot) -> Cost:
         solo = None
@@ -105,7 +127,7 @@ class Reporter:
     def _write(self, slot: Slot, scores: Scores) -> None:
         if self._run is None:
             return
-        self._adapter_bytes[slot.trial_id] = self._engine.save(slot, self._run.adapter_dir(slot.trial_id))
+        self._engine.save(slot, self._run.adapter_dir(slot.trial_id))
         split = self._engine.task.splits["eval"]
         frame = outcomes_frame(split, slot.step, logits=scores.logits, nll_sum=scores.nll_sum, tokens=scores.targets)
         self._run.write_outcomes(slot.trial_id, frame)

@@ -77,7 +77,8 @@ class EngineService:
 
         def work() -> None:
             self._close(trial_id)
-            self._slots[trial_id] = self._engine.open(trial_id, config, state)
+            self._slots[trial_id] = slot = self._engine.open(trial_id, config, state)
+            self._reporter.reconcile(slot)
 
         self._call(work)
 
@@ -181,6 +182,8 @@ class EngineService:
                 self._advance()
         for trial_id in list(self._slots):
             self._close(trial_id)
+        for call in self._taken_calls():
+            call()
 
     def _wait(self) -> bool:
         with self._changed:
@@ -273,8 +276,11 @@ class EngineService:
         try:
             scores = self._engine.evaluate(due, "eval")
         except OutOfMemoryError as error:
-            for slot in due:
-                self._fail(slot.trial_id, error)
+            if len(due) == 1:
+                self._fail(due[0].trial_id, error)
+                return
+            for slot in due:  # who fits alone goes on
+                self._report([slot])
             return
         self._settle(evaluating=True)
         for slot, scored in zip(due, scores, strict=True):
@@ -291,6 +297,9 @@ class EngineService:
     def _only_finite(self, slots: list[Slot]) -> list[Slot]:
         finite = []
         for slot in slots:
+            if not slot.losses:  # looked at already
+                finite.append(slot)
+                continue
             losses = torch.stack(slot.losses).cpu()
             bad = (~losses.isfinite()).nonzero()
             if len(bad):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lora_sweep.engine.api import EngineInfo, EngineOptions, Interval, SlotState
-from lora_sweep.errors import LoraSweepError
+from lora_sweep.errors import LoraSweepError, ModelError
 from lora_sweep.records import TrialConfig
 from lora_sweep.store import RunFolder
 from lora_sweep.sweep.errors import StaleLeaseError
@@ -44,9 +44,9 @@ class EngineActor:
         self._broken: LoraSweepError | None = None
         try:
             self._service = _build(model, task_file, options, run_path)
-        except LoraSweepError as error:  # a constructor's exception would reach the driver as text only
-            logger.error("the engine does not start: %s", error)
-            self._broken = error
+        except Exception as error:  # a constructor's exception would reach the driver as text only
+            logger.exception("the engine does not start")
+            self._broken = error if isinstance(error, LoraSweepError) else _as_model_error(model, error)
 
     def open(self, trial_id: str, epoch: int, config: TrialConfig, state: SlotState | None) -> None:
         """Give the trial a slot, in place of one that it holds under an older lease.
@@ -117,6 +117,12 @@ class EngineActor:
             raise self._broken
         assert self._service is not None
         return self._service
+
+
+def _as_model_error(model: ModelConfig, error: Exception) -> ModelError:
+    message = " ".join(str(error).split()).rstrip(".")
+    rule = f"must be one that an engine can train ({type(error).__name__}: {message})"
+    return ModelError(f"model {model.name}", rule, None, "Does its architecture support the task?")
 
 
 def _build(model: ModelConfig, task_file: str, options: EngineOptions, run_path: str) -> EngineService:

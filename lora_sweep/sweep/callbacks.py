@@ -9,6 +9,7 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
 from ray import tune
 
 from lora_sweep.records import TrialConfig, TrialRecord
@@ -51,7 +52,7 @@ class RecordKeeper(tune.Callback):  # type: ignore[misc]  # Ray ships no types
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **_: Any) -> None:
         """A trial reports an evaluation."""
-        record = TrialRecord.model_validate_json(result["record"])
+        record = _read(trial, result["record"])
         if record.trial_id not in self._ended and record.status != "failed":
             self._listener.reported(record)
 
@@ -59,7 +60,7 @@ class RecordKeeper(tune.Callback):  # type: ignore[misc]  # Ray ships no types
         """A trial is done, stopped, or has failed by itself."""
         text = trial.last_result.get("record")
         if text is not None:
-            self._end(trial, TrialRecord.model_validate_json(text))
+            self._end(trial, _read(trial, text))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """A trial's process failed for good."""
@@ -95,7 +96,20 @@ def _errored(trial: Any) -> TrialRecord:
     cause = getattr(error, "cause", None) or error
     reason = f"{type(cause).__name__}: {cause}" if cause is not None else "the trial's process failed"
     text = (trial.last_result or {}).get("record")
-    if text is None:
-        config = TrialConfig.model_validate(trial.config["trial"])
-        return TrialRecord(trial_id=_id(trial), status="failed", config=config, error=reason)
-    return TrialRecord.model_validate_json(text).model_copy(update={"status": "failed", "error": reason})
+    last = _failed(trial, reason) if text is None else _read(trial, text)
+    return last.model_copy(update={"status": "failed", "error": reason})
+
+
+def _read(trial: Any, text: str) -> TrialRecord:
+    """The record that a trial reported; one that cannot be read fails its trial and not the sweep."""
+    try:
+        return TrialRecord.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(str(part) for part in first["loc"])
+        return _failed(trial, f"its record cannot be read: {place}: {first['msg']}")
+
+
+def _failed(trial: Any, reason: str) -> TrialRecord:
+    config = TrialConfig.model_validate(trial.config["trial"])
+    return TrialRecord(trial_id=_id(trial), status="failed", config=config, error=reason)

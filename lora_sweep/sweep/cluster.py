@@ -5,17 +5,27 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import ray
+
+from lora_sweep.errors import ConfigError
+from lora_sweep.sweep.layout import Placement, place_engines, read_nodes
+
+if TYPE_CHECKING:
+    from lora_sweep.config import SweepConfig
 
 logger = logging.getLogger(__name__)
 
 LONGEST_TEMP_DIR = 40
 """Ray puts sockets about 60 characters below its folder, and a socket's path ends at 107 bytes."""
+CONNECT_SECONDS = 5.0
+"""Ray by itself tries a cluster that is not there for minutes."""
 LEAST_STORE_BYTES = 100 * 2**20
 MOST_STORE_BYTES = 2 * 2**30
 
@@ -36,12 +46,28 @@ RAY_SETTINGS = {
 
 
 @contextmanager
+def open_cluster(config: SweepConfig, address: str | None = None) -> Iterator[list[Placement]]:
+    """Connect as `ray_cluster` does, and find a place for every engine of a sweep.
+
+    The command line opens it before it makes the run folder, so that a sweep that cannot start leaves none behind.
+
+    Raises:
+        ConfigError: no cluster answers at `address`, or it does not hold that many engines.
+    """
+    with ray_cluster(address):
+        yield place_engines(read_nodes(ray.nodes()), config.resources.engines)
+
+
+@contextmanager
 def ray_cluster(address: str | None) -> Iterator[None]:
     """Connect to a cluster, or start one on this machine and stop it afterwards.
 
     Args:
         address: of a running cluster, as for `ray.init`; None starts a local one. If this process is connected to Ray
             already, that connection is used and stays.
+
+    Raises:
+        ConfigError: no cluster answers at `address`.
     """
     for name, value in RAY_SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -50,13 +76,30 @@ def ray_cluster(address: str | None) -> Iterator[None]:
         return
     temp_dir = None if address else _start_local()
     if address:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        _join(address)
     try:
         yield
     finally:
         ray.shutdown()
         if temp_dir is not None:
             shutil.rmtree(temp_dir, ignore_errors=True)
+
+
+def _join(address: str) -> None:
+    try:
+        _check_listens(os.environ.get("RAY_ADDRESS", address) if address == "auto" else address)
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    except (OSError, OverflowError, RuntimeError, ValueError) as error:  # Ray raises all but the second
+        ray.shutdown()
+        reason = " ".join(str(error).split()).rstrip(".")
+        rule = f"must be the address of a running Ray cluster ({reason})"
+        raise ConfigError("--address", rule, address, "Leave it out to start Ray on this machine.") from error
+
+
+def _check_listens(address: str) -> None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
 
 
 def _start_local() -> Path:

@@ -1,6 +1,6 @@
 """A sweep from start to end: the cluster, the engines, Tune, the baselines, the finalists.
 
-A sweep that was interrupted or killed goes on with `resume_sweep`: Tune's snapshot (written about every second) brings
+A sweep that was interrupted or killed goes on when `run_sweep` is called again: Tune's snapshot (written about every second) brings
 back its trials, the searcher, and through the trials' last results ASHA's rungs. A trial whose record is in
 trials.jsonl as complete or stopped reports that record again and never trains twice; a trial that was cut off goes on
 from its last evaluation. A trial's result does not depend on the interruption; which configurations TPE suggests and
@@ -10,20 +10,20 @@ whom ASHA stops depends on the order in which trials report, as in every asynchr
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import ray
 from ray import tune
 
 from lora_sweep.store import RunFolder
 from lora_sweep.sweep.baselines import RemoteEngine, measure_baselines
 from lora_sweep.sweep.callbacks import RecordKeeper
-from lora_sweep.sweep.cluster import ray_cluster
+from lora_sweep.sweep.cluster import open_cluster
 from lora_sweep.sweep.finalists import score_finalists
-from lora_sweep.sweep.layout import TRIAL_CPUS, choose_slots, place_engines, read_nodes
+from lora_sweep.sweep.layout import TRIAL_CPUS, Placement, choose_slots
+from lora_sweep.sweep.lock import hold
 from lora_sweep.sweep.pool import Pool, start_pool
 from lora_sweep.sweep.progress import ProgressListener, Silence
 from lora_sweep.sweep.runlog import RunLog
@@ -49,62 +49,39 @@ def run_sweep(
     run: RunFolder,
     *,
     facts: Mapping[str, Any] | None = None,
-    address: str | None = None,
     listener: ProgressListener | None = None,
 ) -> None:
-    """Run a sweep in a new run folder.
+    """Run a sweep in a new run folder, or go on with one; what is finished stays as it is.
+
+    It runs on the cluster that this process is connected to (see `open_cluster`), or starts Ray on this machine.
 
     Args:
-        config: the sweep.
+        config: the sweep; when the run goes on, as RUN/sweep.yaml holds it.
         task: its data, encoded for the base's tokenizer.
-        run: an empty run folder; in a cluster, on a file system that all nodes share.
+        run: its folder; in a cluster, on a file system that all nodes share.
         facts: what run.json holds beside the sweep's own part: the model's and the data's hashes, the commit.
-        address: of a running Ray cluster; None starts Ray on this machine for the time of the sweep.
         listener: told of the progress.
 
     Raises:
+        RunFolderError: another process runs this sweep.
         LoraSweepError: the sweep cannot start, e.g. because the base does not load. Failed trials are records.
-        KeyboardInterrupt: it was interrupted; run.json says so, and `resume_sweep` goes on.
-    """
-    run.sweep_file.write_text(config.to_yaml(), encoding="utf-8")
-    resume_sweep(config, task, run, facts=facts, address=address, listener=listener)
-
-
-def resume_sweep(
-    config: SweepConfig,
-    task: EncodedTask,
-    run: RunFolder,
-    *,
-    facts: Mapping[str, Any] | None = None,
-    address: str | None = None,
-    listener: ProgressListener | None = None,
-) -> None:
-    """Go on with a sweep; what is finished stays as it is.
-
-    Args:
-        config: the sweep, as RUN/sweep.yaml holds it.
-        task: the same data as before.
-        run: its folder.
-        facts: as for `run_sweep`; they replace what run.json holds.
-        address: as for `run_sweep`.
-        listener: as for `run_sweep`.
-
-    Raises:
-        LoraSweepError: as for `run_sweep`.
-        KeyboardInterrupt: as for `run_sweep`.
+        KeyboardInterrupt: it was interrupted; run.json says so, and calling it again goes on.
     """
     listener = listener or Silence()
-    log = RunLog(config, run, facts or {})
-    with _status(log):
-        search = build_search(config, len(task.splits["train"]))
-        log.plan(search.trials, search.notes)
-        log.write("running")
-        for note in search.notes:
-            listener.note(note)
-        with ray_cluster(address), _pool(config, task, run, search.trials, log, listener) as pool:
-            listener.planned(search.trials)
-            _train(config, run, pool, search, listener)
-            _measure(config, task, run, pool, listener)
+    with open_cluster(config) as placements, hold(run):
+        if not run.sweep_file.exists():
+            run.sweep_file.write_text(config.to_yaml(), encoding="utf-8")
+        log = RunLog(config, run, facts or {})
+        with _status(log):
+            search = build_search(config, len(task.splits["train"]))
+            log.plan(search.trials, search.notes)
+            log.write("running")
+            for note in search.notes:
+                listener.note(note)
+            with _pool(config, task, run, placements, search.trials, log, listener) as pool:
+                listener.planned(search.trials)
+                _train(config, run, pool, search, listener)
+                _measure(config, task, run, pool, listener)
 
 
 @contextmanager
@@ -123,9 +100,14 @@ def _status(log: RunLog) -> Iterator[None]:
 
 @contextmanager
 def _pool(
-    config: SweepConfig, task: EncodedTask, run: RunFolder, trials: int, log: RunLog, listener: ProgressListener
+    config: SweepConfig,
+    task: EncodedTask,
+    run: RunFolder,
+    placements: Sequence[Placement],
+    trials: int,
+    log: RunLog,
+    listener: ProgressListener,
 ) -> Iterator[Pool]:
-    placements = place_engines(read_nodes(ray.nodes()), config.resources.engines)
     slots = choose_slots(placements, config.resources.slots, trials)
     listener.stage(f"starting {len(placements)} engine{'s' if len(placements) > 1 else ''} with {slots} slots")
     pool = start_pool(config, task, run, placements, slots)

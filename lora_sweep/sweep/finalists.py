@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,18 @@ if TYPE_CHECKING:
 
 
 def choose_finalists(records: Sequence[TrialRecord], metric: str, mode: str, top: int) -> list[TrialRecord]:
-    """The best complete trials by their kept evaluation, best first; of equals, the one with fewer parameters."""
+    """The best complete trials by their kept evaluation, best first.
+
+    Equals are decided by fewer trainable parameters, then by id, as in the reports: the pick is a finalist.
+    """
     sign = -1 if mode == "max" else 1
-    complete = [record for record in records if record.status == "complete" and metric in record.metrics]
-    ranked = sorted(complete, key=lambda record: (sign * record.metrics[metric], record.trainable_parameters))
-    return ranked[:top]
+    complete = [
+        record
+        for record in records
+        if record.status == "complete" and math.isfinite(record.metrics.get(metric, math.nan))
+    ]
+    complete.sort(key=lambda record: (sign * record.metrics[metric], record.trainable_parameters, record.trial_id))
+    return complete[:top]
 
 
 def score_finalists(config: SweepConfig, task: EncodedTask, run: RunFolder, engine: Engine) -> None:

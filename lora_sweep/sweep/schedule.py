@@ -8,6 +8,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from pydantic import ValidationError
 from ray.tune.schedulers import AsyncHyperBandScheduler, FIFOScheduler, TrialScheduler
 
 from lora_sweep.records import TrialRecord
@@ -39,7 +40,10 @@ class ReplayingAsha(AsyncHyperBandScheduler):  # type: ignore[misc]  # Ray ships
         text = (trial.last_result or {}).get("record")
         if text is None:
             return
-        record = TrialRecord.model_validate_json(text)
+        try:
+            record = TrialRecord.model_validate_json(text)
+        except ValidationError:  # a failed trial (see RecordKeeper), which has no say in the rungs
+            return
         for iteration, value in enumerate(values_over_time(record, self._metric, self._mode, self._keep), start=1):
             result = {"training_iteration": iteration, self._metric: value}
             # the answer to an old evaluation is of no interest: only the rungs are

@@ -69,17 +69,18 @@ class SweepTrial(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
             return self._failure(error)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Write the state after the last interval."""
+        """Write the state after the last interval, and the record, which a failure later on would miss."""
         with (Path(checkpoint_dir) / STATE_FILE).open("wb") as file:
-            pickle.dump(self._tenant.state, file, protocol=pickle.HIGHEST_PROTOCOL)
+            pickle.dump((self._tenant.state, self._record), file, protocol=pickle.HIGHEST_PROTOCOL)
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
         """Go on from a checkpoint of this trial, or of a donor with the same configuration."""
         assert isinstance(checkpoint, str)
         with (Path(checkpoint) / STATE_FILE).open("rb") as file:
-            state: SlotState | None = pickle.load(file)
+            content: tuple[SlotState | None, TrialRecord | None] = pickle.load(file)
         self._tenant.release()
-        self._tenant.state = state
+        self._tenant.state, record = content
+        self._record = None if record is None else record.model_copy(update={"trial_id": self._id})
 
     def cleanup(self) -> None:
         """Give the slot back when Tune ends this process."""

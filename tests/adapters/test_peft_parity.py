@@ -125,7 +125,7 @@ def classification_task(folder: Path, files: dict[str, Path]) -> tuple[FrozenBas
 
 
 def test_training_equals_peft_on_the_same_batches(bert_dir: Path, sentiment_files: dict[str, Path]) -> None:
-    """Twenty AdamW steps in fp32 without dropout: losses within 1e-5 relative (DESIGN: PEFT is the oracle)."""
+    """Twenty AdamW steps in fp32 without dropout: losses within 1e-5 relative."""
     base, task = classification_task(bert_dir, sentiment_files)
     config = TrialConfig(
         rank=4, alpha=8, target_modules="attention-mlp", learning_rate=5e-3, batch_size=8, steps=20, clip=0.5,
