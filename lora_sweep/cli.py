@@ -226,6 +226,8 @@ def spaces(as_json: AsJson = False) -> None:
 def main() -> None:
     """Entry point: run the command, and turn errors into messages and exit codes."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    for chatty in ("huggingface_hub", "ray.tune"):  # what matters of theirs is told in our own words
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)
     try:
         app(standalone_mode=True)
     except InputError as error:
@@ -324,8 +326,8 @@ def _print_table(columns: list[str], rows: list[list[str]]) -> None:
     from rich.text import Text
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", no_wrap=number < 2)  # ids are there to be copied
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     console = Console()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from lora_sweep.adapters import AdaptedModel, base_parameters
@@ -18,7 +19,7 @@ from lora_sweep.records import AdapterSpec
 from lora_sweep.tasks import EncodedTask, prepare_task
 
 if TYPE_CHECKING:
-    from lora_sweep.config import SweepConfig
+    from lora_sweep.config import ModelConfig, SweepConfig
 
 _SAMPLES = 500  # of a space that cannot be enumerated
 
@@ -48,14 +49,14 @@ def preflight(config: SweepConfig, place: str) -> Preflight:
     Raises:
         InputError: of the kind that says where the fault is.
     """
-    description = read_description(config.model)
+    read_description(config.model)
     tokenizer = load_tokenizer(config.model)
     task = prepare_task(config.task, tokenizer, config.search.seed)
     base = planned_base(config.model, config.task.type, task.labels)
     _check_length(task, base, tokenizer, place)
     _check_vocabulary(task, base)
     check_space(config, base, place)
-    return Preflight(task, base, _facts(config, task, base, getattr(description, "_commit_hash", None)))
+    return Preflight(task, base, _facts(config, task, base))
 
 
 def check_unchanged(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> None:
@@ -146,17 +147,25 @@ def _check_vocabulary(task: EncodedTask, base: FrozenBase) -> None:
         raise ModelError(f"tokenizer of model {base.name}", rule, largest, fix)
 
 
-def _facts(config: SweepConfig, task: EncodedTask, base: FrozenBase, commit: str | None) -> dict[str, Any]:
+def _facts(config: SweepConfig, task: EncodedTask, base: FrozenBase) -> dict[str, Any]:
     parts = {
         name: {"examples": len(split)} | ({"path": s.path, "sha256": s.sha256} if (s := task.sources.get(name)) else {})
         for name, split in task.splits.items()
     }
     model = config.model.model_dump(mode="json") | {"parameters": base_parameters(base.model)}
     model |= model_facts(config.model)
-    if "sha256" not in model and commit is not None:
+    if "sha256" not in model and (commit := _commit(config.model)) is not None:
         model["commit"] = commit
     return {
         "model": model,
         "task": {**config.task.model_dump(mode="json"), "labels": list(task.labels), "pad_id": task.pad_id},
         "data": {"parts": parts, "notes": list(task.notes)},
     }
+
+
+def _commit(model: ModelConfig) -> str | None:
+    """The commit of a hub model, which its revision names: the folder in the hub's cache that its files came from."""
+    from huggingface_hub import try_to_load_from_cache
+
+    file = try_to_load_from_cache(model.name, "config.json", revision=model.revision)
+    return Path(file).parent.name if isinstance(file, str) else None

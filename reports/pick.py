@@ -87,7 +87,8 @@ def pick(run: RunFolder | Results, *, max_parameters: int | None = None, trial: 
 
     Raises:
         RunFolderError: no trial has a value of the metric.
-        ConfigError: `trial` is unknown, failed, has no metric or is too large, or nothing is as small as `max_parameters`.
+        ConfigError: `trial` is unknown, failed, has no metric or is too large, or nothing is as small as
+            `max_parameters`.
     """
     results = read_results(run)
     pool = _comparable(results)

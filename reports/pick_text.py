@@ -24,6 +24,7 @@ def explain(pick: Pick, results: Results, *, max_parameters: int | None, by_name
         yield _runner_up(pick, pick.runner_up)
     if pick.smaller is not None:
         yield _smaller(pick, pick.smaller)
+    yield from _as_good_baselines(pick, results)
     yield seed_sentence(results)
 
 
@@ -43,6 +44,17 @@ def test_sentence(row: Mapping[str, Any], results: Results) -> str:
         return f"{text}."
     low, high = (f"{100 * bound:.1f}" for bound in bounds)
     return f"{text}, 95 % interval {low} to {high} %."
+
+
+def _as_good_baselines(pick: Pick, results: Results) -> Iterator[str]:
+    """A warning for each baseline that is no worse, on test data where both were measured there, else on eval."""
+    metric = pick.metric
+    for row in results.baselines.to_dict("records"):
+        on_test = not (math.isnan(pick.chosen["test_quality"]) or math.isnan(row["test_quality"]))
+        column, part = ("test_quality", "test") if on_test else ("quality", "evaluation")
+        if metric.gain(row[column], pick.chosen[column]) >= 0:
+            value = metric.text(row[column])
+            yield f"The baseline {row['name']} is no worse: {value} on the {part} data. This adapter gained nothing."
 
 
 def test_examples(row: Mapping[str, Any], results: Results) -> int | None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import time
 import warnings
 from pathlib import Path
 
@@ -316,6 +318,30 @@ def test_resuming_a_complete_run_changes_nothing(swept, run):
     info = run.info()
     assert (info["status"], info["started"], info["trials"]["complete"]) == ("complete", started, 3)
     assert info["command"].startswith("lora-sweep run")
+
+
+def test_sigterm_interrupts_and_a_running_sweep_is_not_resumed(swept):
+    command = [*MAIN, "run", "sweep.yaml", "--name", "long", "--set", "budget.steps=100000"]
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    running = subprocess.Popen(command, cwd=swept[0], env=environment, stderr=subprocess.PIPE, text=True)
+    folder = swept[0] / "runs" / "long"
+    try:
+        deadline = time.monotonic() + 120
+        while time.monotonic() < deadline and not list((folder / "tune").glob("sweep/*/checkpoint_*")):
+            assert running.poll() is None
+            time.sleep(0.1)
+        before = (folder / "run.json").read_bytes()
+        second = lora_sweep("resume", folder, folder=swept[0])
+        assert (second.returncode, second.stdout) == (2, "")
+        assert second.stderr.startswith(f"error: {folder}: must not be run by another process")
+        assert (folder / "run.json").read_bytes() == before
+        running.send_signal(signal.SIGTERM)
+        err = running.communicate(timeout=60)[1]
+    finally:
+        running.kill()
+        running.wait()
+    assert (running.returncode, err) == (1, "error: interrupted; go on with: lora-sweep resume runs/long\n")
+    assert RunFolder.open(folder).info()["status"] == "interrupted"
 
 
 def test_resume_refuses_changed_data(swept, run, tmp_path):

@@ -390,3 +390,19 @@ def test_nothing_else_is_printed(place, changes, message):
     done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
     assert (done.returncode, done.stdout, done.stderr) == (2, "", f"error: {message}\n")
     assert not (place.folder / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "arguments", "start"),
+    [
+        ({}, ["--address", "127.0.0.1:1"], "--address: must be the address of a running Ray cluster ("),
+        ({"resources": {"engines": 1000}}, [], "resources.engines: must be at most the number of "),
+    ],
+)
+def test_a_cluster_that_cannot_take_the_sweep(place, changes, arguments, start):
+    place.write(changes)
+    command = [sys.executable, "-c", "from lora_sweep.cli import main; main()", "run", "sweep.yaml", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"})
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"error: {start}") and done.stderr.count("\n") == 1
+    assert not (place.folder / "runs").exists()

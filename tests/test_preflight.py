@@ -38,6 +38,9 @@ def test_a_sweep_that_can_start(check, bert_dir, sentiment_files):
     assert {name: part["examples"] for name, part in parts.items()} == {"train": 240, "eval": 80, "test": 80}
     assert parts["train"]["path"] == str(sentiment_files["train"])
     assert facts["task"]["labels"] == ["negative", "positive"]
+    assert facts["task"]["pad_id"] == checked.task.pad_id == 0
+    assert facts["model"]["trust_remote_code"] is False and facts["model"]["revision"] is None
+    assert facts["model"]["dtype"] == "float32" and "commit" not in facts["model"]
     yaml.safe_dump(facts)  # plain values only
 
 
@@ -129,11 +132,11 @@ def test_a_layer_whose_forward_is_never_called(caplog):
     with pytest.raises(TargetError) as error:
         resolve_targets(model, ["up", "out_proj"], called=called)
     assert str(error.value) == (
-        "target_modules: must be layers whose forward is called; attention.out_proj is used by its weight alone, "
-        "got 'out_proj'. LoRA on it would never train: leave it out."
+        "target_modules: must be layers that a forward pass calls with the batch's rows; attention.out_proj is not, "
+        "got 'out_proj'. It is used by its weight alone, or for something that all rows share: leave it out."
     )
     assert AdaptedModel(model, called=called).targets(AdapterSpec(rank=2, target_modules="all-linear")) == ("up",)
-    assert "all-linear leaves out attention.out_proj: its forward is never called" in caplog.text
+    assert "all-linear leaves out attention.out_proj: not called with the batch's rows" in caplog.text
 
 
 # Resuming ------------------------------------------------------------------------------------------------------
@@ -152,6 +155,29 @@ def test_changed_inputs_are_refused(check):
             check_unchanged(recorded, facts)
         assert str(error.value).startswith(f"run.json: {name}: must still have the hash {'0' * 64}, got '")
         assert str(error.value).endswith("Restore it, or start a new run.")
+
+
+def test_a_hub_model_is_recorded_and_compared_by_its_commit(check, bert_dir, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    commit, other = "a" * 40, "b" * 40
+    cached = tmp_path / "hub" / "models--some--bert"
+    for name in (commit, other):
+        shutil.copytree(bert_dir, cached / "snapshots" / name)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    model = {"name": "some/bert", "dtype": "float32", "revision": "main"}
+    facts = check(model=model).facts
+    assert facts["model"]["commit"] == commit and facts["model"]["revision"] == "main"
+    check_unchanged(facts, facts)
+
+    (cached / "refs" / "main").write_text(other)
+    with pytest.raises(RunFolderError) as error:
+        check_unchanged(facts, check(model=model).facts)
+    assert str(error.value) == (
+        f"run.json: model: must still be of commit {commit}, got '{other}'. Restore it, or start a new run."
+    )
 
 
 def test_a_run_json_without_hashes_is_refused(check):

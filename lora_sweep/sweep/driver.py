@@ -1,9 +1,9 @@
 """A sweep from start to end: the cluster, the engines, Tune, the baselines, the finalists.
 
-A sweep that was interrupted or killed goes on when `run_sweep` is called again: Tune's snapshot (written about every second) brings
-back its trials, the searcher, and through the trials' last results ASHA's rungs. A trial whose record is in
-trials.jsonl as complete or stopped reports that record again and never trains twice; a trial that was cut off goes on
-from its last evaluation. A trial's result does not depend on the interruption; which configurations TPE suggests and
+A sweep that was interrupted or killed goes on when `run_sweep` is called again: Tune's snapshot (written about every
+second) brings back its trials, the searcher, and through the trials' last results ASHA's rungs. A trial whose record is
+in trials.jsonl as complete or stopped reports that record again and never trains twice; a trial that was cut off goes
+on from its last evaluation. A trial's result does not depend on the interruption; which configurations TPE suggests and
 whom ASHA stops depends on the order in which trials report, as in every asynchronous search.
 """
 

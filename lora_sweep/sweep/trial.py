@@ -18,7 +18,7 @@ import pickle
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ray import tune
 from ray.exceptions import RayError
@@ -35,6 +35,9 @@ STATE_FILE = "state.pkl"
 
 class SweepTrial(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
     """The class Trainable of every sweep; its parameters come through `tune.with_parameters`."""
+
+    _record: TrialRecord | None
+    _tenant: Tenant
 
     def setup(
         self, config: dict[str, Any], broker: Any = None, metric: str = "", finished: Mapping[str, str] | None = None
@@ -77,9 +80,9 @@ class SweepTrial(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
         """Go on from a checkpoint of this trial, or of a donor with the same configuration."""
         assert isinstance(checkpoint, str)
         with (Path(checkpoint) / STATE_FILE).open("rb") as file:
-            content: tuple[SlotState | None, TrialRecord | None] = pickle.load(file)
+            state, record = cast(tuple[SlotState | None, TrialRecord | None], pickle.load(file))
         self._tenant.release()
-        self._tenant.state, record = content
+        self._tenant.state = state
         self._record = None if record is None else record.model_copy(update={"trial_id": self._id})
 
     def cleanup(self) -> None:
@@ -90,7 +93,7 @@ class SweepTrial(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
     def _begin(self, config: Mapping[str, Any]) -> None:
         self._id = str(config["trial_id"])
         self._config = TrialConfig.model_validate(config["trial"])
-        self._record: TrialRecord | None = None
+        self._record = None
         self._tenant = Tenant(self._broker, self._id, self._config)
 
     def _train(self) -> dict[str, Any]:

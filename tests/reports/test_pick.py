@@ -43,7 +43,10 @@ def test_only_stopped_trials(make_run, make_record) -> None:
 def test_a_trial_by_name(make_run, make_record) -> None:
     run = make_run([make_record("a", 0.9), make_record("b", 0.7), make_record("s", 0.5, status="stopped", reached=50)])
     assert pick(run, trial="b").runner_up["trial_id"] == "a"
-    assert "asked for by its id" in pick(run, trial="s").text
+    assert pick(run, trial="s").text.startswith(
+        "The scheduler stopped trial s at step 50 of 200, so its figure is not comparable with those of finished "
+        "trials. It was asked for by its id: 50.0 % accuracy on the evaluation data."
+    )
 
 
 def test_loss_lower_is_better(make_run, make_record, make_info) -> None:
@@ -59,7 +62,7 @@ def test_loss_lower_is_better(make_run, make_record, make_info) -> None:
     ("arguments", "message"),
     [
         ({"trial": "trial-O1"}, "--trial: must be a trial of .*, got 'trial-O1'. Close to it: trial-01"),
-        ({"trial": "broken"}, "--trial: must be a trial with an evaluation of accuracy.*failed: it broke"),
+        ({"trial": "broken"}, "--trial: must be a trial that did not fail, got 'broken'. It failed: it broke"),
         (
             {"max_parameters": 10},
             "--max-parameters: must leave at least one trial, got 10. The smallest is trial-02 with 500",
@@ -71,7 +74,8 @@ def test_loss_lower_is_better(make_run, make_record, make_info) -> None:
     ],
 )
 def test_bad_requests(make_run, make_record, arguments, message) -> None:
-    failed = make_record("broken", None, status="failed", error="it broke", parameters=0)
+    # it failed late: the evaluations before that are on record, and better than the others'
+    failed = make_record("broken", 0.99, status="failed", error="it broke", parameters=0)
     run = make_run([make_record("trial-01"), make_record("trial-02", 0.7, parameters=500), failed])
     with pytest.raises(ConfigError, match=message):
         pick(run, **arguments)
@@ -85,3 +89,13 @@ def test_nothing_to_pick(make_run, make_record) -> None:
         pick(run)
     with pytest.raises(InputError, match="0 trials"):
         pick(make_run(name="empty"))
+
+
+def test_a_baseline_that_is_no_worse_is_named(make_run, make_record) -> None:
+    row = {"name": "head-only", "trainable_parameters": 10, "adapter_bytes": 40, "device_seconds": 1.0, "note": ""}
+    rows = {"rows": [row | {"metrics": {"eval": {"accuracy": 0.6}, "test": {"accuracy": 0.72}}}]}
+    run = make_run([make_record("a", 0.7), make_record("b", 0.5)], baselines=rows, tested={"a": 0.7})
+    assert "The baseline head-only is no worse: 72.0 % on the test data." in pick(run).text
+    assert "The baseline head-only is no worse: 60.0 % on the evaluation data." in pick(run, trial="b").text
+    better = make_run([make_record("a", 0.9)], baselines=rows, tested={"a": 0.9}, name="better")
+    assert "no worse" not in pick(better).text

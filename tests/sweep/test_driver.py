@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from lora_sweep.errors import ConfigError, ModelError
-from lora_sweep.sweep.driver import resume_sweep, run_sweep
+from lora_sweep.errors import ConfigError, ModelError, RunFolderError
+from lora_sweep.sweep.driver import run_sweep
+from lora_sweep.sweep.lock import hold
 
 
 def finish(sweep, diary):
@@ -165,7 +166,7 @@ def test_an_interrupted_sweep_is_resumed(make_sweep, diary, local_ray):
 
     diary.on_report = lambda record: None
     diary.begun.clear()
-    resume_sweep(sweep.config, sweep.task, sweep.run, listener=diary)
+    run_sweep(sweep.config, sweep.task, sweep.run, listener=diary)
     lines = (sweep.run.path / "trials.jsonl").read_text().splitlines()
     assert len(lines) == 6 and len({record.trial_id for record in sweep.run.records()}) == 6
     assert not before & set(diary.begun)
@@ -190,6 +191,20 @@ def test_more_engines_than_cores_are_refused(make_sweep, diary, local_ray):
     sweep = make_sweep(resources={"engines": 1000})
     with pytest.raises(ConfigError, match="resources.engines: must be at most the number of CPU cores"):
         finish(sweep, diary)
+    assert not (sweep.run.path / "run.json").exists()
+
+
+def test_a_run_that_another_driver_has_is_refused_and_left_alone(make_sweep, diary, local_ray):
+    sweep = make_sweep()
+    with hold(sweep.run):
+        with pytest.raises(RunFolderError) as caught:
+            finish(sweep, diary)
+        assert not (sweep.run.path / "run.json").exists()
+    assert str(caught.value) == (
+        f"{sweep.run.path}: must not be run by another process. Wait for that process, or end it."
+    )
+    with hold(sweep.run):
+        pass
 
 
 def pids_of(title: str) -> list[int]:

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from lora_sweep.sweep.driver import resume_sweep
+from lora_sweep.sweep.driver import run_sweep
 
 DRIVER = """
 import sys
@@ -39,7 +39,7 @@ def test_a_killed_driver_is_resumed_without_running_a_finished_trial_twice(make_
     assert sweep.run.info()["status"] == "running"
     written = {name: weights(sweep, name).stat().st_mtime_ns for name in before}
 
-    resume_sweep(sweep.config, sweep.task, sweep.run, listener=diary)
+    run_sweep(sweep.config, sweep.task, sweep.run, listener=diary)
     records = {record.trial_id: record for record in sweep.run.records()}
     assert len(ledger.read_text().splitlines()) == len(records) == 7
     assert {record.config.fingerprint() for record in records.values()} == fingerprints(sweep)

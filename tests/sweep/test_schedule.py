@@ -36,6 +36,15 @@ def test_rungs_come_back_with_restored_trials():
     assert answer == TrialScheduler.STOP
 
 
+def test_a_restored_record_that_cannot_be_read_is_left_out_of_the_rungs():
+    scheduler = make_asha()
+    broken = SimpleNamespace(trial_id="a", last_result={"record": '{"metrics": {"loss": null}}'})
+    scheduler.on_trial_add(None, broken)
+    scheduler.on_trial_add(None, trial("new"))
+    answer = scheduler.on_trial_result(None, trial("new"), {"training_iteration": 1, "loss": 0.9})
+    assert answer == TrialScheduler.CONTINUE
+
+
 def test_without_restored_trials_the_first_is_never_stopped():
     scheduler = make_asha()
     scheduler.on_trial_add(None, trial("new"))
