@@ -32,8 +32,17 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
         ("torch", "numpy"),
     ),
     "lora_sweep.analysis": (
-        (*BASE, "lora_sweep.engine", "lora_sweep.adapters", "lora_sweep.store"),
-        ("torch", "numpy", "pandas"),
+        (
+            *BASE,
+            "lora_sweep.engine",
+            "lora_sweep.adapters",
+            "lora_sweep.tasks",
+            "lora_sweep.models",
+            "lora_sweep.store",
+            "lora_sweep.config",
+            "lora_sweep.preflight",
+        ),
+        ("torch", "numpy"),
     ),
     "lora_sweep.sweep": (
         (
