@@ -18,7 +18,7 @@ from reports.style import ACCENT, NEUTRAL, base_figure, log_ticks, target_marks,
 
 _DASHES = {"uniform": "solid", "global-energy": "dash", "layer-energy": "dot"}
 _METHODS = {"uniform": "uniform ranks", "global-energy": "largest values", "layer-energy": "share of each layer"}
-_SCALE = [[0.0, "rgba(125,133,144,0.12)"], [0.5, "#3d8fc9"], [1.0, ACCENT]]
+_SCALE = [[0.0, "rgba(194,96,63,0.07)"], [1.0, ACCENT]]
 _QUANTITIES = {
     "stable_rank": "stable rank",
     "effective_rank": "effective rank",

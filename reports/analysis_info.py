@@ -63,7 +63,7 @@ class HeatInfo:
     Attributes:
         trial_id: whose update.
         quantity: what was measured.
-        kinds: columns, in the order in which a block has them.
+        kinds: columns, by name.
         depths: rows, the numbers of the blocks.
         values: a row for every depth; None where a block lacks that layer.
     """
@@ -106,7 +106,7 @@ class ImportanceInfo:
         trial_id: whose layers.
         metric: what `quality_lost` is of.
         measures: columns, of `MEASURES`.
-        layers: rows, dearest loss first.
+        layers: rows, dearest loss first: block and kind of layer, or the full name where there are no blocks.
         values: a row for every layer.
         left_out: layers that are not shown.
     """
@@ -148,7 +148,7 @@ def get_heat_info(run: RunFolder | Results, quantity: Quantity) -> HeatInfo | No
     layers = [one for one in content["trials"][0]["layers"] if one["depth"] is not None] if content else []
     if content is None or not layers:
         return None
-    kinds = tuple(dict.fromkeys(one["kind"] for one in sorted(layers, key=lambda one: one["kind"])))
+    kinds = tuple(sorted({one["kind"] for one in layers}))
     depths = tuple(sorted({one["depth"] for one in layers}))
     found = {(one["depth"], one["kind"]): float(one[quantity]) for one in layers}
     values = tuple(tuple(found.get((depth, kind)) for kind in kinds) for depth in depths)
@@ -190,7 +190,7 @@ def get_importance_info(run: RunFolder | Results) -> ImportanceInfo | None:
     rows = sorted(trial["layers"], key=lambda one: -one["loss_lost"])
     shown = rows[:MOST_ROWS]
     values = tuple(tuple(float(one[measure]) for measure in MEASURES) for one in shown)
-    names = tuple(str(one["name"]) for one in shown)
+    names = tuple(one["name"] if one["depth"] is None else f"{one['depth']} · {one['kind']}" for one in shown)
     return ImportanceInfo(trial["trial_id"], results.metric, MEASURES, names, values, len(rows) - len(shown))
 
 

@@ -45,7 +45,7 @@ def analyse_run(
     """
     unknown = sorted(set(skip) - set(ANALYSES))
     if unknown:
-        raise InputError("skip", f"must be of {', '.join(ANALYSES)}", unknown[0])
+        raise InputError("--skip", f"must be of {', '.join(ANALYSES)}", unknown[0])
     session = open_session(run, device)
     records = session.leading(top)
     if not records:

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lora_sweep.adapters import AdapterFile, read_adapter
-from lora_sweep.analysis.holdout import HOLDOUT, with_holdout
+from lora_sweep.analysis.holdout import with_holdout
 from lora_sweep.engine.api import EngineOptions
 from lora_sweep.engine.engine import Engine, Scores
 from lora_sweep.engine.order import DataOrder
 from lora_sweep.engine.report import metrics_of
 from lora_sweep.engine.slot import Slot
+from lora_sweep.errors import InputError
 from lora_sweep.models import load_base
 from lora_sweep.records import TrialConfig, TrialRecord
 from lora_sweep.store import RunFolder
@@ -154,19 +155,27 @@ def open_session(
 
     Raises:
         RunFolderError: base or data are no longer what the run was made with.
-        InputError: they cannot be read.
+        InputError: they cannot be read, or there is no such device.
     """
     from lora_sweep.config import load_sweep
     from lora_sweep.preflight import check_unchanged, preflight
 
+    device = _device(device)
     config = load_sweep(run.sweep_file)
     checked = preflight(config, str(run.sweep_file))
     check_unchanged(run.info(), checked.facts)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     task = with_holdout(checked.task, config.search.seed, holdout_examples)
     base = load_base(config.model, config.task.type, task.labels, device)
     return AnalysisSession(run, Engine(base, task, _options(config, device, slots)))
+
+
+def _device(name: str) -> str:
+    if name not in ("auto", "cpu", "cuda"):
+        raise InputError("--device", "must be auto, cpu or cuda", name)
+    cuda = torch.cuda.is_available()
+    if name == "cuda" and not cuda:
+        raise InputError("--device", "must be one that torch finds", name, "Use --device cpu.")
+    return ("cuda" if cuda else "cpu") if name == "auto" else name
 
 
 def _options(config: SweepConfig, device: str, slots: int) -> EngineOptions:
@@ -179,6 +188,3 @@ def _options(config: SweepConfig, device: str, slots: int) -> EngineOptions:
         keep=config.metric.keep,
         tokens_per_pass=config.resources.tokens_per_pass,
     )
-
-
-__all__ = ["HOLDOUT", "AnalysisSession", "Evaluation", "open_session"]

@@ -80,7 +80,7 @@ def test_nothing_to_analyse(make_run: Any) -> None:
     run = make_run({"head": {"target_modules": ()}})
     with pytest.raises(RunFolderError, match="must hold a complete trial with LoRA layers"):
         analyse_run(run, device="cpu")
-    with pytest.raises(InputError, match="skip: must be of spectra, .*, got 'speed'"):
+    with pytest.raises(InputError, match="--skip: must be of spectra, .*, got 'speed'"):
         analyse_run(run, skip=("speed",))
 
 
