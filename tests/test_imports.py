@@ -41,6 +41,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
     "lora_sweep.analysis": (
         (
             *BASE,
+            "lora_sweep.sweep_file",
             "lora_sweep.engine",
             "lora_sweep.adapters",
             "lora_sweep.tasks",
