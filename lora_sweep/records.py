@@ -102,6 +102,20 @@ class TrialConfig(AdapterSpec):
         return (*range(self.eval_every, self.steps, self.eval_every), self.steps)
 
 
+class WeightNorms(Record):
+    """How large an adapter has become: Frobenius norms over all of its layers, sqrt(sum over layers of |.|^2).
+
+    Attributes:
+        a: of the A matrices.
+        b: of the B matrices; 0 before training.
+        update: of scaling * B A.
+    """
+
+    a: float
+    b: float
+    update: float
+
+
 class EvalPoint(Record):
     """One evaluation of one trial on one part of the data.
 
@@ -113,6 +127,7 @@ class EvalPoint(Record):
         tokens: valid (unpadded) training tokens so far.
         wall_seconds: seconds since the trial got its slot, evaluations included.
         device_seconds: the engine's time so far that is attributed to this trial.
+        norms: of the adapter at this step; None without LoRA layers, and in runs that did not note them.
     """
 
     step: Annotated[int, Field(ge=0)]
@@ -122,6 +137,7 @@ class EvalPoint(Record):
     tokens: int = 0
     wall_seconds: float = 0.0
     device_seconds: float = 0.0
+    norms: WeightNorms | None = None
 
 
 class Cost(Record):

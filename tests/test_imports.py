@@ -39,8 +39,18 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
         ("torch", "numpy"),
     ),
     "lora_sweep.analysis": (
-        (*BASE, "lora_sweep.engine", "lora_sweep.adapters", "lora_sweep.store"),
-        ("torch", "numpy", "pandas"),
+        (
+            *BASE,
+            "lora_sweep.sweep_file",
+            "lora_sweep.engine",
+            "lora_sweep.adapters",
+            "lora_sweep.tasks",
+            "lora_sweep.models",
+            "lora_sweep.store",
+            "lora_sweep.config",
+            "lora_sweep.preflight",
+        ),
+        ("torch", "numpy"),
     ),
     "lora_sweep.sweep": (
         (
@@ -216,6 +226,6 @@ def test_help_loads_no_torch_and_no_ray() -> None:
         "print('LOADED', *sys.modules)"
     )
     text, _, loaded = run_python(code).partition("LOADED")
-    for command in ("demo", "run", "resume", "plan", "report", "pick", "inspect", "spaces"):
+    for command in ("demo", "run", "resume", "plan", "analyze", "report", "pick", "inspect", "spaces"):
         assert command in text
     assert not {*HEAVY, "ray", "pandas", "numpy", "plotly"} & set(loaded.split())

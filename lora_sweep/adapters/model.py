@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -12,12 +13,13 @@ from torch import Tensor, nn
 from lora_sweep.adapters.base_dropout import BaseDropout
 from lora_sweep.adapters.dropout import stream_key
 from lora_sweep.adapters.layer import LoraLinear, LoraWeights, linear_shape
+from lora_sweep.adapters.norms import weight_norms
 from lora_sweep.adapters.routing import Routing
 from lora_sweep.adapters.targets import check_ranks, resolve_targets
 from lora_sweep.adapters.trained import TrainedModule
 from lora_sweep.adapters.weights import AdapterWeights, initialise_lora, lora_names
 from lora_sweep.errors import AdapterFormatError, AdapterStateError
-from lora_sweep.records import AdapterSpec
+from lora_sweep.records import AdapterSpec, WeightNorms
 
 
 class AdaptedModel:
@@ -147,6 +149,14 @@ class AdaptedModel:
         self._lora, self._heads, self.slots = {}, {}, {}
         return self.model
 
+    def plain(self) -> AbstractContextManager[None]:
+        """The model with its own modules inside the block, as after `unwrap`; what is merged stays merged."""
+        return _Unwrapped(self)
+
+    def norms(self, slot: int) -> WeightNorms:
+        """Frobenius norms of one adapter's A, B and update, over all of its layers."""
+        return weight_norms(self._lora[name].adapters[slot] for name in self.slots[slot][1])
+
     def _check_unmerged(self, action: str) -> None:
         if self.merged is not None:
             raise AdapterStateError(f"cannot {action} while slot {self.merged} is merged; unmerge it first")
@@ -181,7 +191,7 @@ class AdaptedModel:
         return wrapper
 
 
-class _Unwrapped:
+class _Unwrapped(AbstractContextManager[None]):
     """The model with its plain modules inside the block, so that names are the base's own."""
 
     def __init__(self, adapted: AdaptedModel) -> None:

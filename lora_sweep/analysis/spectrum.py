@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -36,6 +38,29 @@ class LayerSpectrum:
         """|update|_F^2 / |update|_2^2 (arXiv 1501.01571, section 2.1.15); 0 for a zero update."""
         largest = self.singular_values[0]
         return self.norm_update**2 / largest**2 if largest > 0 else 0.0
+
+    @property
+    def effective_rank(self) -> float:
+        """exp of the entropy of s_i / sum s (Roy and Vetterli, EUSIPCO 2007); 0 for a zero update."""
+        total = sum(self.singular_values)
+        shares = [value / total for value in self.singular_values if value > 0]
+        return math.exp(-sum(share * math.log(share) for share in shares)) if shares else 0.0
+
+    @property
+    def energy(self) -> tuple[float, ...]:
+        """Share of sum s_i^2 in the first 1, 2, ... values; all 1 for a zero update."""
+        sums = list(accumulate(value**2 for value in self.singular_values))
+        return tuple(one / sums[-1] if sums[-1] > 0 else 1.0 for one in sums)
+
+    @property
+    def errors(self) -> tuple[float, ...]:
+        """|update - update cut to rank k|_F / |update|_F at k = 1, 2, ...; all 0 for a zero update.
+
+        By the tail, sqrt(s_{k+1}^2 + ...): 1 - energy would lose what is below 1e-8.
+        """
+        squares = [value**2 for value in self.singular_values]
+        tails = list(accumulate(reversed(squares)))[::-1]
+        return tuple(math.sqrt(tail / tails[0]) if tails[0] > 0 else 0.0 for tail in (*tails[1:], 0.0))
 
 
 def spectra(adapter: AdapterFile) -> list[LayerSpectrum]:

@@ -12,7 +12,7 @@ from lora_sweep.engine.memory import peak_bytes
 from lora_sweep.engine.schedule import learning_rate_at
 from lora_sweep.engine.slot import Slot
 from lora_sweep.errors import NonFiniteLossError
-from lora_sweep.records import Cost, EvalPoint, TrialRecord
+from lora_sweep.records import Cost, EvalPoint, TrialRecord, WeightNorms
 from lora_sweep.store import RunFolder
 from lora_sweep.tasks import EncodedTask, causal_lm_metrics, classification_metrics, outcomes_frame
 
@@ -70,6 +70,7 @@ class Reporter:
                 tokens=slot.tokens,
                 wall_seconds=slot.elapsed_seconds,
                 device_seconds=slot.device_seconds,
+                norms=self._norms(slot),
             )
         )
         slot.loss_sum = 0.0
@@ -103,6 +104,10 @@ class Reporter:
         if self._run is None:
             return 4 * slot.weights.vector.numel()
         return (self._run.adapter_dir(slot.trial_id) / WEIGHTS_FILE).stat().st_size
+
+    def _norms(self, slot: Slot) -> WeightNorms | None:
+        _, layers, _ = self._engine.adapted.slots[slot.number]
+        return self._engine.adapted.norms(slot.number) if layers else None
 
     def _cost(self, slot: Slot) -> Cost:
         solo = None

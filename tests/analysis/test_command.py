@@ -1,0 +1,47 @@
+"""`lora-sweep analyze` as its user meets it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from lora_sweep import cli
+from lora_sweep.store import RunFolder
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["lora-sweep", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def test_analyze(finished: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("--top", 1, "--skip", "importance", "--skip", "latency", "--device", "cpu")
+    assert call(monkeypatch, "analyze", finished.path, *arguments) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines() == [str(finished.path / "analysis" / f"{name}.json") for name in ("spectra", "rank_curves")]
+    assert all(Path(line).is_file() for line in out.splitlines())
+    assert err.splitlines() == [
+        "measuring spectra ...", "measuring rank curves ...", f"show it: lora-sweep report {finished.path}"
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--skip", "speed"), "error: --skip: must be of spectra, rank_curves, importance, latency, got 'speed'\n"),
+        (("--device", "tpu"), "error: --device: must be auto, cpu or cuda, got 'tpu'\n"),
+    ],
+)
+def test_bad_input(
+    finished: RunFolder,
+    arguments: tuple[str, ...],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert call(monkeypatch, "analyze", finished.path, *arguments) == 2
+    assert capsys.readouterr().err == message
