@@ -251,7 +251,7 @@ def main() -> None:
     for chatty in ("huggingface_hub", "ray.tune"):  # what matters of theirs is told in our own words
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
     try:
-        app(standalone_mode=True)
+        app(prog_name="lora-sweep", standalone_mode=True)
     except InputError as error:
         _fail(str(error), 2)
     except LoraSweepError as error:

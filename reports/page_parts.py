@@ -80,7 +80,8 @@ def comparison_bars(results: Results, pick: Pick) -> tuple[str, list[Bar]]:
     full = 1.0 if metric.is_proportion else max(abs(value) for _, value, _ in values) or 1.0
     bars = []
     for name, value, is_pick in values:
-        bounds = interval(metric, value, examples)
+        # the evaluation data chose: an interval around that figure would claim too much
+        bounds = interval(metric, value, examples) if part == "test" else None
         whisker = (100 * bounds[0], 100 * (bounds[1] - bounds[0])) if bounds else None
         bars.append(Bar(name, metric.text(value), 100 * max(0.0, value) / full, whisker, is_pick))
     return part, bars
