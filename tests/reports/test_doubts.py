@@ -30,3 +30,14 @@ def test_one_survivor_of_the_scheduler_is_a_choice(make_run, make_record) -> Non
 def test_without_a_scheduler(make_run, make_record) -> None:
     run = make_run([make_record("a", 0.9), make_record("b", 0.8)], tested={"a": 0.88})
     assert "chose the best of 2, so its 90.0 % there flatters" in selection(run)
+
+
+def test_no_interval_is_drawn_around_a_figure_that_chose(make_run, make_record) -> None:
+    from reports import pick
+    from reports.page_parts import comparison_bars
+    from reports.results import read_results
+
+    chosen = read_results(make_run([make_record("a", 0.8)]))
+    tested = read_results(make_run([make_record("a", 0.8)], tested={"a": 0.7}, name="tested"))
+    assert [bar.whisker for bar in comparison_bars(chosen, pick(chosen))[1]] == [None]
+    assert comparison_bars(tested, pick(tested))[1][0].whisker is not None
