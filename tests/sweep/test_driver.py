@@ -154,7 +154,7 @@ def test_an_interrupted_sweep_is_resumed(make_sweep, diary, local_ray):
     sweep = make_sweep(search={"algorithm": "random", "trials": 6, "seed": 0}, scheduler={"type": "asha"})
 
     def interrupt(record):
-        if len(diary.ends) == 2:
+        if len(diary.ends) >= 2:
             raise KeyboardInterrupt
 
     diary.on_report = interrupt
