@@ -98,7 +98,7 @@ def repeat(truth: Truth, examples: int, random: np.random.Generator, pools: Any)
     ties = tie_set(names, values, drawn, kind=sample.kind, sign=sign, examples=examples)
     covered = _covered(intervals(sample, drawn), truth.values)
     first, second = random.choice(len(values), 2, replace=False)
-    pair = paired_comparison(sample.take([first, second]), drawn[:, [first, second]], sign)
+    pair = paired_comparison(sample.take([first, second]), sign)
     difference = sign * (truth.values[first] - truth.values[second])
     return {
         "interval": covered.mean(),

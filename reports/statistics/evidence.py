@@ -90,7 +90,7 @@ class Evidence:
         at = self._positions((first, second))
         if len(at) < 2:
             return None
-        return paired_comparison(self.sample.take(at), self.replicates[:, at], self._sign)
+        return paired_comparison(self.sample.take(at), self._sign)
 
     def optimism(self, trial_ids: Sequence[str] | None = None) -> float:
         """How much the figure of the best of these trials flatters it, because it was chosen by it."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean, variance
+from statistics import fmean, variance
 
-_T975 = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
-"""Student's 97.5 % quantile for 1 to 10 degrees of freedom."""
+from reports.statistics.normal import Z95
+from reports.statistics.student import t975
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,5 @@ def over_seeds(values: Sequence[float], example_error: float) -> SeedSummary | N
     if len(values) < 2:
         return None
     mean, between = fmean(values), variance(values)
-    half = math.hypot(t975(len(values) - 1) * math.sqrt(between / len(values)), t975(10**6) * example_error)
+    half = math.hypot(t975(len(values) - 1) * math.sqrt(between / len(values)), Z95 * example_error)
     return SeedSummary(len(values), mean, math.sqrt(between), (mean - half, mean + half))
-
-
-def t975(freedom: int) -> float:
-    """Student's 97.5 % quantile, within 0.001: a table, then the expansion of Cornish & Fisher."""
-    if freedom <= len(_T975):
-        return _T975[freedom - 1]
-    z = NormalDist().inv_cdf(0.975)
-    first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
-    third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
-    return z + first / freedom + second / freedom**2 + third / freedom**3
