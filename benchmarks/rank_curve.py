@@ -36,7 +36,7 @@ from lora_sweep.records import TrialConfig
 from lora_sweep.store import RunFolder
 from lora_sweep.sweep_file import parse_sweep
 from lora_sweep.tasks import prepare_task
-from reports.intervals import wilson
+from reports.statistics import wilson
 
 SHARES = (0.9,)
 

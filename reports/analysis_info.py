@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from lora_sweep.store import RunFolder
 from reports.figure_info import get_front_info
-from reports.intervals import interval
 from reports.metric import Metric
 from reports.results import Results, read_results
+from reports.statistics import interval
 
 Quantity = Literal["stable_rank", "effective_rank", "energy_share"]
 MOST_LINES = 60

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator
 
 from reports import units
-from reports.intervals import compare, interval
 from reports.pick import Pick
 from reports.pick_text import seed_sentence, test_examples
-from reports.results import Results
+from reports.results import MOST_COMPARED, Results
+from reports.statistics.alignment import NO_OUTCOMES
 
 
 def doubts(results: Results, pick: Pick | None) -> list[str]:
@@ -17,8 +18,9 @@ def doubts(results: Results, pick: Pick | None) -> list[str]:
     found = [*_unfinished(results)]
     if pick is not None:
         found += [*_beside_baselines(results, pick), *_noise(results, pick), *_selection(results, pick)]
+        found += _unaligned(results)
     if len(results.trials):
-        found += [seed_sentence(results), *_losses(results)]
+        found += [seed_sentence(results, pick.chosen if pick else None), *_losses(results)]
     notes = results.section("data").get("notes")
     found += [str(note) for note in notes] if isinstance(notes, list) else []
     return found
@@ -37,14 +39,12 @@ def _unfinished(results: Results) -> Iterator[str]:
 
 def _beside_baselines(results: Results, pick: Pick) -> Iterator[str]:
     """Whether the test data show that the pick beats the baselines at all."""
-    value, examples = pick.chosen["test_quality"], test_examples(pick.chosen, results)
-    if math.isnan(value):
-        return
-    for name, other in zip(results.baselines["name"], results.baselines["test_quality"], strict=True):
-        if math.isnan(other):
+    for baseline in results.baselines.to_dict("records"):
+        row = {str(key): value for key, value in baseline.items()}
+        found = results.beside_baseline(pick.chosen, row, test_examples(pick.chosen, results))
+        if found is None:
             continue
-        found = compare(results.metric, value, other, examples)
-        size = results.metric.difference_text(found.gain)
+        name, size = row["name"], results.metric.difference_text(found.gain)
         if found.gain <= 0:
             yield f"On the test data the pick is no better than the baseline “{name}” (by {size})."
         elif found.told_apart is False:
@@ -52,15 +52,17 @@ def _beside_baselines(results: Results, pick: Pick) -> Iterator[str]:
 
 
 def _noise(results: Results, pick: Pick) -> Iterator[str]:
-    metric, examples = results.metric, results.examples("eval")
+    metric, evidence = results.metric, results.evidence["eval"][0]
+    examples = evidence.examples if evidence else results.examples("eval")
     size = f"{units.plural(examples, 'example')}" if examples else "examples of unknown number"
-    bounds = interval(metric, pick.chosen["quality"], examples)
+    bounds = results.interval("eval", pick.trial_id, pick.chosen["quality"])
     if bounds is None or pick.tied is None:
         yield f"The evaluation data have {size}; how large a difference they can tell apart was not tested."
         return
     half = metric.difference_text((bounds[1] - bounds[0]) / 2)
+    it = "it" if pick.ties is None else "the best"
     yield f"The evaluation data have {size}: the pick's figure there is good to about ± {half}." + (
-        f" {pick.tied} of the other {units.plural(pick.candidates - 1, 'trial')} cannot be told apart from it."
+        f" {pick.tied} of the other {units.plural(pick.candidates - 1, 'trial')} cannot be told apart from {it}."
         if pick.candidates > 1
         else ""
     )
@@ -77,15 +79,44 @@ def _selection(results: Results, pick: Pick) -> Iterator[str]:
         yield "Only one trial could be compared, so nothing was chosen."
     elif math.isnan(chosen["test_quality"]):
         yield (
-            f"The pick has no test figure. It is the best of {evaluated} on the evaluation data{by_scheduler}, "
-            "and the best of many looks better than it is."
+            f"The pick has no test figure. The evaluation data chose it among {evaluated}{by_scheduler}, "
+            "and what is chosen for its figure looks better than it is."
         )
     else:
         yield (
-            f"The evaluation data chose the best of {evaluated}{by_scheduler}, so its "
-            f"{metric.text(chosen['quality'])} there flatters; "
+            f"The evaluation data chose it among {evaluated}{by_scheduler}, "
+            f"so its {metric.text(chosen['quality'])} there flatters; "
             f"the test figure, {metric.text(chosen['test_quality'])}, had no part in the choice."
         )
+    if pick.ties is not None and pick.candidates > 1:
+        yield _flattery(results, pick)
+
+
+def _flattery(results: Results, pick: Pick) -> str:
+    """How much the best figure flatters, from the bootstrap."""
+    evidence = results.evidence["eval"][0]
+    assert evidence is not None and pick.ties is not None
+    size = results.metric.difference_text(evidence.optimism(pick.ties.trial_ids))
+    kept = " The choice of each trial's best step flatters too, and is not in it." * (results.metric.keep == "best")
+    return f"The best figure on the evaluation data flatters by about {size}, for being the best (bootstrap).{kept}"
+
+
+def _unaligned(results: Results) -> Iterator[str]:
+    """What kept trials out of the comparisons example by example."""
+    for part, (evidence, outcomes) in results.evidence.items():
+        reasons = Counter(outcomes.left_out.values())
+        # a run that kept no outcomes at all is no surprise
+        if evidence is None and set(reasons) <= {NO_OUTCOMES}:
+            continue
+        if outcomes.left_out:
+            listed = "; ".join(f"{reason} ({number})" for reason, number in reasons.most_common(4))
+            size = units.plural(len(outcomes.left_out), "trial")
+            yield f"{size} could not be compared with the others example by example on {part}: {listed}."
+        if outcomes.dropped:
+            size = units.plural(outcomes.dropped, "example")
+            yield f"{size} of {part} were left out of the comparisons, because not every trial has an outcome there."
+    if len(results.with_status("complete")) > MOST_COMPARED:
+        yield f"Only the {MOST_COMPARED} leading trials were compared with the best."
 
 
 def _losses(results: Results) -> Iterator[str]:

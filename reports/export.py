@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -32,7 +34,7 @@ def write_tables(run: RunFolder | Results) -> list[Path]:
     """
     results = read_results(run)
     tables = {
-        "trials": results.trials,
+        "trials": _with_intervals(results),
         "curves": results.points,
         "pareto": pareto_table(results),
         "baselines": results.baselines,
@@ -47,6 +49,19 @@ def write_tables(run: RunFolder | Results) -> list[Path]:
         part.replace(file)
         files.append(file)
     return files
+
+
+def _with_intervals(results: Results) -> pd.DataFrame:
+    """The trials with the 95 % intervals of their metric over examples, and whether they are tied with the best."""
+    columns: dict[str, Any] = {}
+    for part, value in (("eval", "quality"), ("test", "test_quality")):
+        pairs = zip(results.trials["trial_id"], results.trials[value].astype(float), strict=True)
+        bounds = [results.interval(part, str(name), number) or (math.nan, math.nan) for name, number in pairs]
+        columns |= {f"{value}_low": [low for low, _ in bounds], f"{value}_high": [high for _, high in bounds]}
+    tied = results.tied
+    known = results.trials["status"] == "complete"
+    columns["tied"] = [None] * len(known) if tied is None else results.trials["trial_id"].isin(tied).where(known)
+    return results.trials.assign(**columns)
 
 
 def pareto_table(results: Results) -> pd.DataFrame:

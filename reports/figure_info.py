@@ -21,7 +21,7 @@ CostName = Literal["trainable_parameters", "adapter_bytes", "device_seconds", "s
 
 @dataclass(frozen=True)
 class TrialPoint:
-    """One trial in a scatter plot; `quality` is the kept evaluation."""
+    """One trial in a scatter plot; `quality` is the kept evaluation, `bounds` its 95 % interval over examples."""
 
     trial_id: str
     status: str
@@ -33,6 +33,8 @@ class TrialPoint:
     cost: float
     reached_step: int
     on_front: bool = False
+    bounds: tuple[float, float] | None = None
+    tied: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def get_front_info(run: RunFolder | Results, cost: CostName = "trainable_paramet
     baselines = tuple(
         (str(name), float(quality)) for name, quality in zip(lines["name"], lines["quality"], strict=True)
     )
-    return FrontInfo(results.metric, cost, tuple(_points(known, cost)), baselines)
+    return FrontInfo(results.metric, cost, tuple(_points(known, cost, results)), baselines)
 
 
 def front_frame(results: Results, cost: CostName) -> pd.DataFrame:
@@ -130,13 +132,13 @@ def get_rank_info(run: RunFolder | Results) -> RankInfo:
     complete = trials[trials["status"] == "complete"]
     medians = (complete if len(complete) else trials).groupby("rank")["quality"].median().sort_index()
     pairs = tuple((int(str(rank)), float(value)) for rank, value in medians.items())
-    return RankInfo(results.metric, tuple(_points(trials, "trainable_parameters")), pairs)
+    return RankInfo(results.metric, tuple(_points(trials, "trainable_parameters", results)), pairs)
 
 
 def get_learning_rate_info(run: RunFolder | Results) -> LearningRateInfo:
     """Quality against the peak learning rate."""
     results = read_results(run)
-    return LearningRateInfo(results.metric, tuple(_points(_scored(results), "trainable_parameters")))
+    return LearningRateInfo(results.metric, tuple(_points(_scored(results), "trainable_parameters", results)))
 
 
 def get_learning_curves_info(run: RunFolder | Results) -> CurvesInfo:
@@ -156,7 +158,8 @@ def _scored(results: Results) -> pd.DataFrame:
     return trials[trials["quality"].notna()]
 
 
-def _points(trials: pd.DataFrame, cost: CostName) -> Iterator[TrialPoint]:
+def _points(trials: pd.DataFrame, cost: CostName, results: Results) -> Iterator[TrialPoint]:
+    tied = results.tied or frozenset()
     for row in trials.to_dict("records"):
         yield TrialPoint(
             trial_id=str(row["trial_id"]),
@@ -169,6 +172,8 @@ def _points(trials: pd.DataFrame, cost: CostName) -> Iterator[TrialPoint]:
             cost=float(row[cost]),
             reached_step=int(row["reached_step"]),
             on_front=bool(row.get("on_front", False)),
+            bounds=results.interval("eval", str(row["trial_id"]), float(row["quality"])),
+            tied=str(row["trial_id"]) in tied,
         )
 
 

@@ -51,6 +51,8 @@ _COSTS = {
     "solo_seconds": ("device time alone", units.duration),
 }
 
+_MOST_BARS = 100
+
 
 def plot_front(info: FrontInfo) -> go.Figure:
     """Quality against cost (logarithmic), the Pareto front as a line and the baselines as horizontal ones."""
@@ -212,15 +214,34 @@ def _add_points(
                 showlegend=part is filled or not filled,
                 hovertext=[_hover(point, metric, more) for _, point, more in part],
                 hoverinfo="text",
+                error_y=_bars([point for _, point, _ in part]),
                 marker={"size": 9, "color": colour, "symbol": mark, "opacity": 0.95 if part is filled else 0.75},
             )
+
+
+def _bars(points: Sequence[TrialPoint]) -> dict[str, Any]:
+    """The intervals as thin bars; none where many would hide the points."""
+    if len(points) > _MOST_BARS or all(point.bounds is None for point in points):
+        return {"visible": False}
+    ends = [point.bounds or (point.quality, point.quality) for point in points]
+    pairs = list(zip(points, ends, strict=True))
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [high - point.quality for point, (_, high) in pairs],
+        "arrayminus": [point.quality - low for point, (low, _) in pairs],
+        "thickness": 1,
+        "width": 0,
+    }
 
 
 def _hover(point: TrialPoint, metric: Metric, extra: str = "") -> str:
     status = "" if point.status == "complete" else f" ({point.status} at step {point.reached_step})"
     head = f"<b>{text(point.trial_id)}</b>{status}: {metric.text(point.quality)}"
     made = f"rank {point.rank}, alpha {units.number(point.alpha)}, {text(point.target_label)}"
-    return "<br>".join(part for part in (head, made, text(extra)) if part)
+    worth = f"95 % interval {metric.interval_text(point.bounds)}" if point.bounds else ""
+    tied = "cannot be told from the best" if point.tied else ""
+    return "<br>".join(part for part in (head, worth, tied, made, text(extra)) if part)
 
 
 def _evaluated(metric: Metric) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from lora_sweep.records import TrialRecord
+from lora_sweep.records import TrialRecord, fingerprint
 from lora_sweep.store import RunFolder
 from reports.metric import Metric, read_metric
 
@@ -20,14 +20,14 @@ _TRIAL_COLUMNS = (
     "batch_size", "seed", "step", "reached_step", "steps", "share_of_budget", "quality", "test_quality",
     "test_examples", "trainable_parameters", "adapter_parameters", "base_parameters", "share", "adapter_bytes",
     "tokens", "device_seconds", "solo_seconds", "solo_source", "wall_seconds", "state_bytes", "peak_memory_bytes",
-    "error",
+    "configuration", "error",
 )  # fmt: skip
 _POINT_COLUMNS = (
     "trial_id", "status", "rank", "target_label", "step", "quality", "train_loss", "learning_rate", "tokens",
     "wall_seconds", "device_seconds",
 )  # fmt: skip
 _BASELINE_COLUMNS = (
-    "name", "quality", "test_quality", "trainable_parameters", "adapter_bytes", "device_seconds", "note",
+    "name", "outcomes_id", "quality", "test_quality", "trainable_parameters", "adapter_bytes", "device_seconds", "note",
 )  # fmt: skip
 
 
@@ -37,7 +37,7 @@ def trial_frame(run: RunFolder) -> pd.DataFrame:
     `quality` is the run's metric at the kept evaluation and `test_quality` the same on the test data (finalists
     only); every metric also stands under `eval_NAME` and `test_NAME`. `step` is the kept evaluation,
     `reached_step` the last one, `share_of_budget` that over the full budget, `share` the trainable parameters
-    over the base's. What is not known is NaN or None.
+    over the base's; trials with the same `configuration` differ in their seeds alone. What is not known is NaN or None.
     """
     records = run.records()
     return build_trial_frame(records, run.analysis("finalists"), run_metric(run_info(run), records))
@@ -93,6 +93,7 @@ def build_baseline_frame(baselines: Mapping[str, Any] | None, metric: Metric) ->
         metrics = _mapping(row.get("metrics"))
         evaluated, tested = _mapping(metrics.get("eval")), _mapping(metrics.get("test"))
         known: dict[str, Any] = {"name": str(row.get("name", "")), "note": str(row.get("note") or "")}
+        known["outcomes_id"] = str(row.get("trial_id") or known["name"])
         for key in ("trainable_parameters", "adapter_bytes", "device_seconds"):
             known[key] = finite(row.get(key))
         known |= {"quality": finite(evaluated.get(metric.name)), "test_quality": finite(tested.get(metric.name))}
@@ -126,6 +127,7 @@ def _trial_row(record: TrialRecord, tested: Mapping[str, Any], metric: Metric) -
     own |= {
         "alpha_over_rank": config.alpha / config.rank,
         "target_label": target_label(record),
+        "configuration": fingerprint(config.model_dump(mode="json", exclude={"seed"})),
         "reached_step": reached,
         "share_of_budget": min(1.0, reached / config.steps),
         "quality": finite(record.metrics.get(metric.name)),

@@ -51,6 +51,18 @@ class Metric:
             return f"{100 * value:.1f} %"
         return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:#.4g}"
 
+    def interval_text(self, bounds: tuple[float, float]) -> str:
+        """An interval for people: `83.0 to 88.5 %` or `2.310 to 2.470`."""
+        low, high = bounds
+        if self.is_proportion:
+            return f"{100 * low:.1f} to {100 * high:.1f} %"
+        return f"{self.text(low)} to {self.text(high)}"
+
+    def gain_text(self, bounds: tuple[float, float]) -> str:
+        """The interval of a difference for people, with its signs: `-1.2 to +4.0 points`."""
+        low, high = bounds
+        return f"{100 * low:+.1f} to {100 * high:+.1f} points" if self.is_proportion else f"{low:+.2g} to {high:+.2g}"
+
     def difference_text(self, difference: float) -> str:
         """The size of a difference for people, without its sign: `1.4 points` or `0.012`."""
         size = abs(difference)

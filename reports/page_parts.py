@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import units
-from reports.intervals import interval
 from reports.pick import Pick
 from reports.pick_text import test_examples
 from reports.results import Results
@@ -77,12 +76,12 @@ def comparison_bars(results: Results, pick: Pick) -> tuple[str, list[Bar]]:
     baselines = zip(results.baselines["name"], results.baselines[column], strict=True)
     values = [(pick.trial_id, float(row[column]), True), *((str(name), float(v), False) for name, v in baselines)]
     values = sorted((one for one in values if not math.isnan(one[1])), key=lambda one: -metric.gain(one[1], 0.0))
-    full = 1.0 if metric.is_proportion else max(abs(value) for _, value, _ in values) or 1.0
+    full = 1.0 if metric.is_proportion else 1.1 * max(abs(value) for _, value, _ in values) or 1.0
     bars = []
     for name, value, is_pick in values:
         # the evaluation data chose: an interval around that figure would claim too much
-        bounds = interval(metric, value, examples) if part == "test" else None
-        whisker = (100 * bounds[0], 100 * (bounds[1] - bounds[0])) if bounds else None
+        bounds = results.interval(part, name, value, examples) if part == "test" else None
+        whisker = (100 * bounds[0] / full, 100 * (bounds[1] - bounds[0]) / full) if bounds else None
         bars.append(Bar(name, metric.text(value), 100 * max(0.0, value) / full, whisker, is_pick))
     return part, bars
 
@@ -104,7 +103,9 @@ def table_columns(rows: Sequence[TableRow], results: Results) -> list[Column]:
     title = results.metric.title
     columns = [
         Column("quality", f"Eval {title}", "kept evaluation; it steered the search and the choice"),
+        Column("interval", "95 % interval", "of this adapter, over the evaluation examples; not over seeds"),
         Column("test", f"Test {title}", "finalists and baselines only; it steered nothing"),
+        Column("test_interval", "95 % on test", "over the test examples, for all finalists at once"),
         Column("rank", "Rank"),
         Column("alpha", "Alpha", "in brackets as a multiple of the rank"),
         Column("dropout", "Dropout"),
@@ -138,7 +139,8 @@ def constants(rows: Sequence[TableRow]) -> Facts:
 def table_cells(row: TableRow, columns: Sequence[Column]) -> list[Cell]:
     """The cells of one row, in the order of the columns."""
     numbers = {
-        "quality": row.quality, "test": row.test_quality, "rank": row.rank, "alpha": row.alpha,
+        "quality": row.quality, "test": row.test_quality, "interval": _low(row.bounds),
+        "test_interval": _low(row.test_bounds), "rank": row.rank, "alpha": row.alpha,
         "learning_rate": row.learning_rate, "parameters": row.trainable_parameters, "share": row.share,
         "adapter": row.adapter_bytes, "device_time": row.device_seconds, "solo_time": row.solo_seconds,
         "step": float(row.reached_step) if row.steps else math.nan,
@@ -149,6 +151,10 @@ def table_cells(row: TableRow, columns: Sequence[Column]) -> list[Cell]:
         known = text if value is None else ("" if math.isnan(value) else repr(value))
         cells.append(Cell(text, "" if known == units.MISSING else known))
     return cells
+
+
+def _low(bounds: tuple[float, float] | None) -> float:
+    return math.nan if bounds is None else bounds[0]
 
 
 def run_facts(results: Results) -> Facts:

@@ -1,7 +1,8 @@
-"""Which trial to use: the best by the evaluation data among those that trained to the end, and what speaks against it.
+"""Which trial to use: the cheapest of those that cannot be told from the best, and what speaks against it.
 
-The text says no more than the run shows: the evaluation data chose, so its figure flatters; the test figure is the
-headline; differences within the noise of the evaluation data are called "cannot be told apart".
+The tie set comes from the outcomes on the evaluation examples; where a run has none, the best figure is picked and the
+text says so. The text says no more than the run shows: the evaluation data chose, so its figure flatters; the test
+figure is the headline; trials that were stopped are not compared with those that trained to the end.
 """
 
 from __future__ import annotations
@@ -9,8 +10,8 @@ from __future__ import annotations
 import difflib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -18,10 +19,12 @@ import pandas as pd
 from lora_sweep.errors import ConfigError, RunFolderError
 from lora_sweep.store import RunFolder
 from reports import units
-from reports.intervals import Comparison, compare
 from reports.metric import Metric
-from reports.pick_text import explain
+from reports.pick_text import COST_NAMES, explain
 from reports.results import Results, read_results
+from reports.statistics import Comparison, TieSet
+
+Parsimony = Literal["tie-set", "one-standard-error"]
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,21 @@ class Pick:
 
     Attributes:
         chosen: the trial to use.
-        runner_up: the next best that was open to choice; None when there is no other.
+        runner_up: the second choice: the next cheapest of the tie set, or else the next best that was open to choice;
+            None when there is no other.
         best: the best of all comparable trials, without any limit; often `chosen` itself.
-        smaller: the smallest trial that cannot be told apart from `chosen` and has fewer parameters.
+        smaller: the smallest trial that cannot be told apart from `chosen` and has fewer parameters; None where
+            `chosen` is the cheapest of the tie set.
         against_best: `chosen` compared with `best` on the evaluation data; its gain is at most 0 as a rule.
         against_runner_up: `chosen` compared with `runner_up`; None without one.
-        tied: how many other trials cannot be told apart from `chosen`; None where that is not known.
+        tied: how many other trials cannot be told apart: from the best where `ties` is known, else from `chosen`;
+            None where that is not known.
         candidates: how many trials were compared.
         why: the reasons and reservations, a sentence or two each.
         metric: what quality means here.
+        ties: the tie set of the trials that were open to choice; None where outcomes are absent.
+        cost: the column of `trial_frame` that "cheapest" means.
+        parsimony: which members of the tie set were open to choice.
     """
 
     chosen: Mapping[str, Any]
@@ -53,6 +62,9 @@ class Pick:
     candidates: int
     why: tuple[str, ...]
     metric: Metric
+    ties: TieSet | None = None
+    cost: str = "trainable_parameters"
+    parsimony: Parsimony = "tie-set"
 
     @property
     def trial_id(self) -> str:
@@ -74,30 +86,48 @@ class Pick:
         return int(self.best["trainable_parameters"] - self.chosen["trainable_parameters"])
 
 
-def pick(run: RunFolder | Results, *, max_parameters: int | None = None, trial: str | None = None) -> Pick:
+def pick(
+    run: RunFolder | Results,
+    *,
+    max_parameters: int | None = None,
+    trial: str | None = None,
+    cost: str = "trainable_parameters",
+    parsimony: Parsimony = "tie-set",
+) -> Pick:
     """Choose the trial to use.
 
-    The best by the run's metric at the kept evaluation among the complete trials, or, only when none is complete,
-    among the stopped ones. Equals are decided by fewer trainable parameters, then by id.
+    The cheapest of the complete trials that cannot be told from the best by the run's metric at the kept evaluation.
+    Equals are decided by quality, then by id. Without outcomes: the best figure, equals by fewer parameters. Only when
+    no trial is complete, the best of the stopped ones.
 
     Args:
         run: the run folder, or what was read from it.
         max_parameters: the most trainable parameters it may have, at least 1.
         trial: this trial and no other, whatever its rank.
+        cost: trainable_parameters, adapter_bytes, device_seconds or state_bytes.
+        parsimony: `one-standard-error` chooses only among members of the tie set within one standard error of the
+            best figure: a convention that gives up less quality, and no test.
 
     Raises:
         RunFolderError: no trial has a value of the metric.
-        ConfigError: `trial` is unknown, failed, has no metric or is too large, or nothing is as small as
-            `max_parameters`.
+        ConfigError: `trial` is unknown, failed, has no metric or is too large, nothing is as small as
+            `max_parameters`, or `cost` is unknown.
     """
+    if cost not in COST_NAMES:
+        raise ConfigError("cost", f"must be one of {', '.join(COST_NAMES)}", cost)
     results = read_results(run)
     pool = _comparable(results)
+    room = pool if trial is not None else _within(pool, max_parameters)
+    ties = results.ties(room) if room["status"].iloc[0] == "complete" else None
+    order = _order(room, ties, cost, parsimony)
     if trial is not None:
         chosen = _named(results, trial)
         _check_size(chosen, max_parameters)
     else:
-        chosen = _as_row(_within(pool, max_parameters))
-    return _beside_others(results, pool, chosen, max_parameters, by_name=trial is not None)
+        chosen = _as_row(order)
+    bare = replace(_beside_others(results, pool, order, chosen, ties), cost=cost, parsimony=parsimony)
+    sentences = explain(bare, results, max_parameters=max_parameters, by_name=trial is not None)
+    return replace(bare, why=tuple(sentences))
 
 
 def _comparable(results: Results) -> pd.DataFrame:
@@ -144,35 +174,54 @@ def _within(pool: pd.DataFrame, limit: int | None) -> pd.DataFrame:
     return small
 
 
+def _order(room: pd.DataFrame, ties: TieSet | None, cost: str, parsimony: Parsimony) -> pd.DataFrame:
+    """The trials in the order of choice: the tie set from the cheapest up, then the others from the best down."""
+    if ties is None:
+        return room
+    marks = ties.within_one_error if parsimony == "one-standard-error" else ties.members
+    members = [name for name, mark in zip(ties.trial_ids, marks, strict=True) if mark]
+    inside = room["trial_id"].isin(members)
+    # stable: among the equally cheap the better one stays first
+    return pd.concat([room[inside].sort_values(cost, kind="stable"), room[~inside]])
+
+
 def _beside_others(
-    results: Results, pool: pd.DataFrame, chosen: dict[str, Any], limit: int | None, *, by_name: bool
+    results: Results, pool: pd.DataFrame, order: pd.DataFrame, chosen: dict[str, Any], ties: TieSet | None
 ) -> Pick:
-    metric, examples = results.metric, results.examples("eval")
-    open_to_choice = pool if by_name else _within(pool, limit)
-    others = open_to_choice[open_to_choice["trial_id"] != chosen["trial_id"]]
-    rest = pool[pool["trial_id"] != chosen["trial_id"]]
-    compared = [compare(metric, chosen["quality"], quality, examples) for quality in rest["quality"]]
-    known = [one.told_apart for one in compared if one.told_apart is not None]
-    runner_up = _as_row(others) if len(others) else None
-    best = _as_row(pool)
-    bare = Pick(
+    others = order[order["trial_id"] != chosen["trial_id"]]
+    runner_up, best = _as_row(others) if len(others) else None, _as_row(pool)
+    tied, smaller = _tied(results, pool, chosen, ties)
+    return Pick(
         chosen=chosen,
         runner_up=runner_up,
         best=best,
-        smaller=_smaller(rest, compared, chosen),
-        against_best=compare(metric, chosen["quality"], best["quality"], examples),
-        against_runner_up=compare(metric, chosen["quality"], runner_up["quality"], examples) if runner_up else None,
-        tied=known.count(False) if len(known) == len(compared) else None,
+        smaller=smaller,
+        against_best=results.compare(chosen, best),
+        against_runner_up=results.compare(chosen, runner_up) if runner_up else None,
+        tied=tied,
         candidates=len(pool),
         why=(),
-        metric=metric,
+        metric=results.metric,
+        ties=ties,
     )
-    sentences = explain(bare, results, max_parameters=limit, by_name=by_name)
-    return Pick(**(vars(bare) | {"why": tuple(sentences)}))
 
 
-def _smaller(rest: pd.DataFrame, compared: list[Comparison], chosen: Mapping[str, Any]) -> dict[str, Any] | None:
-    tied = rest[np.array([one.told_apart is False for one in compared], dtype=np.bool_)]
+def _tied(
+    results: Results, pool: pd.DataFrame, chosen: Mapping[str, Any], ties: TieSet | None
+) -> tuple[int | None, dict[str, Any] | None]:
+    """How many others are tied, and the smallest of them if it is smaller than the chosen one."""
+    rest = pool[pool["trial_id"] != chosen["trial_id"]]
+    if ties is not None:
+        mask = rest["trial_id"].isin(ties.member_ids).to_numpy()
+        return int(mask.sum()), _smaller(rest[mask], chosen) if chosen["trial_id"] in ties.member_ids else None
+    compared = [results.compare(chosen, row) for row in rest.to_dict("records")]
+    if any(one.told_apart is None for one in compared):
+        return None, None
+    mask = np.array([one.told_apart is False for one in compared], dtype=np.bool_)
+    return int(mask.sum()), _smaller(rest[mask], chosen)
+
+
+def _smaller(tied: pd.DataFrame, chosen: Mapping[str, Any]) -> dict[str, Any] | None:
     fewer = tied[tied["trainable_parameters"] < chosen["trainable_parameters"]]
     # stable: among the equally small the better one stays first
     return _as_row(fewer.sort_values("trainable_parameters", kind="stable")) if len(fewer) else None

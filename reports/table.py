@@ -1,9 +1,9 @@
 """The efficiency-quality table: every trial and baseline with what it reached and what it cost.
 
-Complete trials and baselines stand first, best first, and only complete trials are numbered. Trials that the
-scheduler stopped are censored (nobody knows what they would have reached): they follow apart, with the step they
-reached. Cost is the device time attributed to the trial, or what it would have taken alone, never the wall time of
-a pack.
+Complete trials and baselines stand first, best first, and only complete trials are numbered; those that cannot be told
+from the best are marked as tied. Trials that the scheduler stopped are censored (nobody knows what they would have
+reached): they follow apart, with the step they reached. Cost is the device time attributed to the trial, or what it
+would have taken alone, never the wall time of a pack.
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from reports.results import Results, read_results, sort_by_quality
 
 Kind = Literal["baseline", "complete", "stopped"]
 
-SUMMARY_COLUMNS = ("#", "trial", "eval", "test", "rank", "alpha", "targets", "rate", "parameters", "device time")
+SUMMARY_COLUMNS = (
+    "#", "trial", "eval", "95 %", "tie", "test", "rank", "alpha", "targets", "rate", "parameters", "device time"
+)  # fmt: skip
 """The headings that go with `TableRow.summary`."""
 
 
@@ -35,13 +37,15 @@ class TableRow:
         name: trial id, or the baseline's name.
         place: 1 for the best complete trial; None for baselines and stopped trials.
         quality, test_quality: the run's metric on the evaluation and the test data.
+        bounds, test_bounds: their 95 % intervals over examples, on test for all finalists at once; None where unknown.
+        tied: whether it cannot be told from the best; None where that was not tested.
         share: trainable parameters over the base's.
         device_seconds: the engine's time attributed to it.
         solo_seconds: its time alone on the device, with `solo_source` (`probed` or `modelled`).
         reached_step, steps: the last step it trained, of the full budget; 0 for baselines.
         note: what else a reader must know.
-        texts: the same for people, by column: quality, test, rank, alpha, dropout, targets, learning_rate,
-            batch_size, parameters, share, adapter, device_time, solo_time, step.
+        texts: the same for people, by column: quality, interval, tie, test, test_interval, rank, alpha, dropout,
+            targets, learning_rate, batch_size, parameters, share, adapter, device_time, solo_time, step.
     """
 
     kind: Kind
@@ -62,11 +66,17 @@ class TableRow:
     steps: int
     note: str
     texts: Mapping[str, str]
+    bounds: tuple[float, float] | None = None
+    test_bounds: tuple[float, float] | None = None
+    tied: bool | None = None
 
     @property
     def summary(self) -> tuple[str, ...]:
         """The texts for `SUMMARY_COLUMNS`."""
-        names = ("quality", "test", "rank", "alpha", "targets", "learning_rate", "parameters", "device_time")
+        names = (
+            "quality", "interval", "tie", "test", "rank", "alpha", "targets", "learning_rate", "parameters",
+            "device_time",
+        )  # fmt: skip
         place = "" if self.place is None else str(self.place)
         return (place, self.name, *(self.texts[name] for name in names))
 
@@ -113,22 +123,31 @@ def _row(row: Mapping[str, Any], results: Results) -> TableRow:
     share = _number(row, "share")
     if math.isnan(share) and base > 0:
         share = _number(row, "trainable_parameters") / base
-    values = {name: _number(row, name) for name in ("quality", "test_quality", "device_seconds", "solo_seconds")}
+    values: dict[str, Any] = {
+        name: _number(row, name) for name in ("quality", "test_quality", "device_seconds", "solo_seconds")
+    }
     values |= {name: _number(row, name) for name in ("trainable_parameters", "adapter_bytes", "learning_rate")}
     adapted = row.get("target_label") != NO_TARGETS
     values |= {name: _number(row, name) if adapted else math.nan for name in ("rank", "alpha")}
     source = row.get("solo_source")
+    name = str(row["trial_id"])
+    marks: dict[str, Any] = {
+        "bounds": results.interval("eval", name, values["quality"]),
+        "test_bounds": results.interval("test", name, values["test_quality"], _count(row, "test_examples")),
+        "tied": None if results.tied is None or kind != "complete" else name in results.tied,
+    }
     return TableRow(
         kind=kind,
-        name=str(row["trial_id"]),
+        name=name,
         place=None if place is None else int(place),
         share=share,
         solo_source=source if isinstance(source, str) else "",
         reached_step=int(row.get("reached_step", 0)),
         steps=int(row.get("steps", 0)),
         note=_note(row),
-        texts=_texts(dict(row) | values | {"share": share}, results),
+        texts=_texts(dict(row) | values | marks | {"share": share}, results),
         **values,
+        **marks,
     )
 
 
@@ -138,7 +157,10 @@ def _texts(row: Mapping[str, Any], results: Results) -> dict[str, str]:
     source = row.get("solo_source")
     return {
         "quality": metric.text(row["quality"]),
+        "interval": metric.interval_text(row["bounds"]) if row["bounds"] else units.MISSING,
+        "tie": "tie" if row["tied"] else "" if row["tied"] is False else units.MISSING,
         "test": metric.text(row["test_quality"]),
+        "test_interval": metric.interval_text(row["test_bounds"]) if row["test_bounds"] else units.MISSING,
         "rank": units.MISSING if math.isnan(rank) else str(int(rank)),
         "alpha": units.number(row["alpha"]) + (f" ({times_rank(row['alpha'], rank)})" if rank > 0 else ""),
         "dropout": units.number(_number(row, "dropout"), 2),
@@ -164,6 +186,11 @@ def _note(row: Mapping[str, Any]) -> str:
     if row["kind"] == "stopped":
         return f"stopped by the scheduler after step {row['reached_step']} of {row['steps']}"
     return str(row.get("note", ""))
+
+
+def _count(row: Mapping[str, Any], name: str) -> int | None:
+    value = _number(row, name)
+    return None if math.isnan(value) else int(value)
 
 
 def _number(row: Mapping[str, Any], name: str) -> float:

@@ -44,8 +44,8 @@ def test_a_trial_by_name(make_run, make_record) -> None:
     run = make_run([make_record("a", 0.9), make_record("b", 0.7), make_record("s", 0.5, status="stopped", reached=50)])
     assert pick(run, trial="b").runner_up["trial_id"] == "a"
     assert pick(run, trial="s").text.startswith(
-        "The scheduler stopped trial s at step 50 of 200, so its figure is not comparable with those of finished "
-        "trials. It was asked for by its id: 50.0 % accuracy on the evaluation data."
+        "Trial s was asked for by its id: 50.0 % accuracy on the evaluation data. It was stopped after 50 of 200 "
+        "steps, so its figure is not comparable with that of a finished trial."
     )
 
 

@@ -3,8 +3,8 @@ import math
 import pytest
 
 from reports import units
-from reports.intervals import compare, interval, wilson
 from reports.metric import Metric, read_metric
+from reports.statistics import compare, interval, wilson
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,138 @@
+"""From the run folder's outcomes to aligned ones.
+
+Only examples that all trials share are kept, in the order of the first trial. A trial whose outcomes do not fit (none,
+doubled examples, of another step than its record, other labels, too few shared examples) is left out with its reason:
+comparing it would compare different things.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lora_sweep.store import RunFolder
+from reports.statistics.normal import Floats
+from reports.statistics.outcomes import Outcomes
+
+SHARED_AT_LEAST = 0.9
+"""The part of the examples seen by at least half of the trials that each must have, or it is left out."""
+
+NO_OUTCOMES = "it has no outcomes"
+_CLASSIFICATION, _LANGUAGE = ("label", "prediction", "logits"), ("nll_sum", "tokens")
+
+
+def read_outcomes(
+    run: RunFolder, trial_ids: Sequence[str], split: str, steps: Mapping[str, int] | None = None
+) -> Outcomes:
+    """Read and align the outcomes of some trials on one part of the data.
+
+    Args:
+        run: the run folder.
+        trial_ids: whose outcomes, in the order of the result.
+        split: `eval` or `test`.
+        steps: the kept step of each trial; outcomes of another step are left out. None does not check.
+    """
+    parts: dict[str, pd.DataFrame] = {}
+    left_out: dict[str, str] = {}
+    for trial_id in trial_ids:
+        part, reason = _part(run, trial_id, split, None if steps is None else steps.get(trial_id))
+        if part is None:
+            left_out[trial_id] = reason
+        else:
+            parts[trial_id] = part
+    left_out |= _misfits(parts, split)
+    parts = {name: part for name, part in parts.items() if name not in left_out}
+    return _matrices(split, parts, left_out) if parts else Outcomes(split, left_out=left_out)
+
+
+def _part(run: RunFolder, trial_id: str, split: str, step: int | None) -> tuple[pd.DataFrame | None, str]:
+    """A trial's rows by example, or why they cannot be used."""
+    try:
+        frame = run.outcomes(trial_id)
+    except (OSError, ValueError) as error:
+        return None, f"its outcomes cannot be read ({type(error).__name__})"
+    if frame is None:
+        return None, NO_OUTCOMES
+    columns = _CLASSIFICATION if "label" in frame.columns else _LANGUAGE
+    if not {"example_id", "split", "step", *columns} <= set(frame.columns):
+        return None, "its outcomes lack columns"
+    part = frame[frame["split"] == split]
+    if part.empty:
+        return None, f"it has no outcomes on {split}"
+    if part["example_id"].duplicated().any():
+        return None, f"its outcomes on {split} hold an example twice"
+    seen = sorted(set(part["step"]))
+    if step is not None and seen != [step]:
+        return None, f"its outcomes are of step {', '.join(map(str, seen))}, its record of step {step}"
+    if not np.isfinite(_nll(part)).all():
+        return None, f"its outcomes on {split} are not finite"
+    return part.set_index("example_id")[list(columns)], ""
+
+
+def _misfits(parts: Mapping[str, pd.DataFrame], split: str) -> dict[str, str]:
+    """The trials that lack examples which most trials have, or state other facts about the same examples."""
+    seen = Counter(name for part in parts.values() for name in part.index)
+    common = pd.Index([name for name, times in seen.items() if 2 * times >= len(parts)], dtype=object)
+    found: dict[str, str] = {}
+    first: pd.Series[Any] | None = None
+    for trial_id, part in parts.items():
+        shared = int(part.index.isin(common).sum())
+        facts = part.iloc[:, 0] if "label" in part.columns else part["tokens"]
+        if shared < SHARED_AT_LEAST * len(common):
+            found[trial_id] = f"it has outcomes on {shared} of {len(common)} examples of {split}"
+        elif first is None:
+            first = facts
+        elif facts.name != first.name or not _agree(facts, first):
+            what = {"label": "labels"}.get(str(facts.name), str(facts.name))
+            found[trial_id] = f"its {what} differ from those of the others"
+    return found
+
+
+def _agree(facts: pd.Series[Any], first: pd.Series[Any]) -> bool:
+    if facts.index.equals(first.index):
+        return np.array_equal(facts.to_numpy(), first.to_numpy())
+    shared = facts.index.intersection(first.index)
+    return np.array_equal(facts.loc[shared].to_numpy(), first.loc[shared].to_numpy())
+
+
+def _matrices(split: str, parts: Mapping[str, pd.DataFrame], left_out: Mapping[str, str]) -> Outcomes:
+    frames = list(parts.values())
+    shared = frames[0].index
+    for part in frames[1:]:
+        shared = shared if part.index.equals(shared) else shared[shared.isin(part.index)]
+    dropped = len({name for part in frames for name in part.index}) - len(shared)
+    is_label = "label" in frames[0].columns
+    if not is_label:
+        # without a scored token an example says nothing
+        shared = shared[(frames[0].loc[shared, "tokens"] > 0).to_numpy()]
+    frames = [part if part.index.equals(shared) else part.loc[shared] for part in frames]
+    facts = frames[0]["label" if is_label else "tokens"].to_numpy(dtype=np.int64)
+    return Outcomes(
+        split=split,
+        trial_ids=tuple(parts),
+        example_ids=shared.to_numpy(dtype=object),
+        labels=facts if is_label else None,
+        predictions=np.stack([part["prediction"].to_numpy(dtype=np.int64) for part in frames]) if is_label else None,
+        nll=np.stack([_nll(part) for part in frames]),
+        tokens=None if is_label else facts,
+        classes=len(frames[0]["logits"].iloc[0]) if is_label and len(shared) else 0,
+        dropped=dropped,
+        left_out=left_out,
+    )
+
+
+def _nll(part: pd.DataFrame) -> Floats:
+    """Each example's negative log-likelihood in nats."""
+    if "nll_sum" in part.columns:
+        return part["nll_sum"].to_numpy(dtype=np.float64)
+    logits = np.stack(list(part["logits"])).astype(np.float64) if len(part) else np.empty((0, 1))
+    with np.errstate(invalid="ignore"):
+        logits -= logits.max(axis=1, keepdims=True)
+        total = np.log(np.exp(logits).sum(axis=1))
+    labels = part["label"].to_numpy(dtype=np.int64)
+    nll: Floats = total - logits[np.arange(len(labels)), labels]
+    return nll

@@ -1,0 +1,58 @@
+"""Corrections for having picked: intervals for all finalists at once, and how much the winner's figure flatters."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from reports.statistics.normal import Floats
+from reports.statistics.samples import Kind
+from reports.statistics.scales import stabilise
+
+
+def simultaneous_level(values: Floats, replicates: Floats, *, kind: Kind, examples: int, level: float = 0.95) -> float:
+    """The level at which single intervals hold for all K trials together with probability `level`.
+
+    The quantile of the largest |error| / standard error over the trials, found by the bootstrap, so that trials that
+    agree on most examples cost little (single-step max-T: Romano & Wolf 2005). Whichever of the K was picked after
+    looking at these figures, its interval at this level holds.
+
+    Args:
+        values: [K], the metric.
+        replicates: [B, K], on shared resamples.
+        kind: the metric's kind, which chooses the scale.
+        examples: n.
+        level: in (0, 1).
+
+    Returns:
+        At least `level`, which it is for one trial.
+    """
+    noise = stabilise(replicates, kind, examples) - stabilise(values, kind, examples)
+    errors = noise.std(axis=0, ddof=1)
+    known = errors > 0
+    if known.sum() < 2:
+        return level
+    largest = np.abs(noise[:, known] / errors[known]).max(axis=1)
+    return max(level, math.erf(float(np.quantile(largest, level)) / math.sqrt(2)))
+
+
+def optimism(values: Floats, replicates: Floats, sign: int) -> float:
+    """How much better the best of K trials looks, on the examples that chose it, than it is.
+
+    On every resample the best w is chosen again and judged by the examples that were not drawn. Their figure is
+    2 q_w - q*_w to first order, which also serves metrics that are no means; the optimism is what the best loses by
+    it. Bootstrap bias correction: Tsamardinos, Greasidou & Borboudakis 2018. The choice of the kept step is not in it.
+
+    Args:
+        values: [K], the metric.
+        replicates: [B, K], on shared resamples.
+        sign: 1 where a larger metric is better, -1 where a smaller one is.
+
+    Returns:
+        In the metric's unit, at least 0.
+    """
+    better = sign * values
+    winners = (sign * replicates).argmax(axis=1)
+    judged = 2 * better[winners] - sign * replicates[np.arange(len(replicates)), winners]
+    return max(0.0, float(better.max() - judged.mean()))
