@@ -1,0 +1,91 @@
+"""One sweep under the eyes of a user: the live display, Ctrl-C, and the outcome."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from lora_sweep.cli.output import fail, print_table
+from lora_sweep.errors import InputError
+
+if TYPE_CHECKING:
+    from lora_sweep.config import SweepConfig
+    from lora_sweep.preflight import Preflight
+    from lora_sweep.store import RunFolder
+
+
+def new_sweep(config: SweepConfig, place: str, folder: Path, address: str | None) -> None:
+    """Check, run and report a new sweep."""
+    from lora_sweep.preflight import preflight
+    from lora_sweep.store import RunFolder
+    from lora_sweep.sweep.cluster import open_cluster
+
+    checked = preflight(config, place)
+    facts = {**checked.facts, "command": " ".join(["lora-sweep", *sys.argv[1:]]), "commit": _commit()}
+    with open_cluster(config, address):
+        run = RunFolder.create(folder)
+        drive(config, checked, run, facts)
+    finish(run)
+
+
+def drive(config: SweepConfig, checked: Preflight, run: RunFolder, facts: Mapping[str, Any]) -> None:
+    """Run under a live display."""
+    from rich.console import Console
+
+    from lora_sweep.live import LiveProgress
+    from lora_sweep.sweep.driver import run_sweep
+
+    with LiveProgress(Console(stderr=True), config.metric.name).drawing() as live, _interrupted_by_sigterm():
+        try:
+            run_sweep(config, checked.task, run, facts=facts, listener=live)
+        except KeyboardInterrupt:
+            fail(f"interrupted; go on with: lora-sweep resume {run.path}", 1)
+
+
+def finish(run: RunFolder) -> None:
+    """Write the report and print the outcome."""
+    from reports import SUMMARY_COLUMNS, pick, summary_table, write_report
+
+    page = write_report(run)
+    print_table(list(SUMMARY_COLUMNS), [list(row.summary) for row in summary_table(run)])
+    typer.echo(f"\nreport: {page}")
+    try:
+        choice = pick(run)
+    except InputError as error:
+        reason = next((f" The first failed with {record.error}" for record in run.records() if record.error), "")
+        fail(f"{error}{reason}", 1)
+    typer.echo(f"pick: {choice.text}\nexport it: lora-sweep pick {run.path} --trial {choice.trial_id} --export DIR")
+
+
+def _commit() -> str | None:
+    """The commit of lora-sweep itself; None when it does not run from a checkout of its own."""
+    import subprocess
+
+    checkout = Path(__file__).parents[2]
+    if not (checkout / ".git").exists():
+        return None
+    try:
+        done = subprocess.run(["git", "-C", checkout, "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+@contextmanager
+def _interrupted_by_sigterm() -> Iterator[None]:
+    """Take SIGTERM, by which schedulers such as SLURM end a job, for Ctrl-C; Ray's own handler would just exit."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
