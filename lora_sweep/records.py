@@ -165,12 +165,17 @@ class TrialRecord(Record):
 
     `metrics` and `step` belong to the kept evaluation (best or last, as the sweep says); the adapter and the
     outcomes in the run folder come from the same step.
+
+    Attributes:
+        repeat_of: the trial whose configuration this one trains again with another seed; None for what the search
+            suggested.
     """
 
     schema_version: int = SCHEMA_VERSION
     trial_id: str
     status: Status
     config: TrialConfig
+    repeat_of: str | None = None
     metrics: Mapping[str, float] = Field(default_factory=dict)
     step: int = 0
     history: tuple[EvalPoint, ...] = ()

@@ -20,7 +20,7 @@ _TRIAL_COLUMNS = (
     "batch_size", "seed", "step", "reached_step", "steps", "share_of_budget", "quality", "test_quality",
     "test_examples", "trainable_parameters", "adapter_parameters", "base_parameters", "share", "adapter_bytes",
     "tokens", "device_seconds", "solo_seconds", "solo_source", "wall_seconds", "state_bytes", "peak_memory_bytes",
-    "configuration", "error",
+    "configuration", "repeat_of", "error",
 )  # fmt: skip
 _POINT_COLUMNS = (
     "trial_id", "status", "rank", "target_label", "step", "quality", "train_loss", "learning_rate", "tokens",
@@ -120,7 +120,7 @@ def _trial_row(record: TrialRecord, tested: Mapping[str, Any], metric: Metric) -
     config, cost = record.config, record.cost
     test = _mapping(_mapping(tested.get("metrics")).get("test"))
     reached = max([record.step, *(point.step for point in record.history)])
-    own = record.model_dump(include={"trial_id", "status", "step", "error", "tokens", "adapter_bytes"})
+    own = record.model_dump(include={"trial_id", "status", "repeat_of", "step", "error", "tokens", "adapter_bytes"})
     own |= record.model_dump(include={"trainable_parameters", "adapter_parameters", "base_parameters"})
     own |= config.model_dump(include={"rank", "alpha", "dropout", "learning_rate", "batch_size", "seed", "steps"})
     own |= cost.model_dump() | {"solo_seconds": finite(cost.solo_seconds)}
