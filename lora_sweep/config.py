@@ -17,6 +17,7 @@ from lora_sweep.validation import (
     Count,
     Flag,
     NotNegative,
+    NotNegativeCount,
     Positive,
     Seed,
     Share,
@@ -152,11 +153,17 @@ _MODES = {name: mode for metrics in METRICS.values() for name, mode in metrics.i
 
 
 class SearchConfig(Record):
-    """How configurations are found, and how many."""
+    """How configurations are found, and how many.
+
+    Attributes:
+        trials: configurations; each is `repeats` trials.
+        repeats: seeds with which every configuration is trained.
+    """
 
     algorithm: Literal["random", "grid", "tpe"] = "random"
     trials: Count = 16
     seed: Seed = 0
+    repeats: Count = 1
 
 
 class SchedulerConfig(Record):
@@ -204,9 +211,16 @@ class ResourcesConfig(Record):
 
 
 class FinalistsConfig(Record):
-    """How many leading trials are scored on the test part."""
+    """What happens to the leading trials before the pick.
+
+    Attributes:
+        top: how many of them are scored on the test part.
+        seeds: new seeds with which the configuration of each is trained again; 0 unless given where the space sets the
+            seed.
+    """
 
     top: Count = 3
+    seeds: NotNegativeCount = 3
 
 
 class SweepConfig(Record):
@@ -222,7 +236,7 @@ class SweepConfig(Record):
     budget: BudgetConfig
     training: TrainingConfig = TrainingConfig()
     resources: ResourcesConfig = ResourcesConfig()
-    finalists: FinalistsConfig = FinalistsConfig()
+    finalists: FinalistsConfig = Field(default=FinalistsConfig(), validate_default=True)
 
     @model_validator(mode="before")
     @classmethod
@@ -241,8 +255,19 @@ class SweepConfig(Record):
     def _expand_space(cls, raw: Any, info: ValidationInfo) -> dict[str, Any]:
         return expand_space(raw, base_folder(info) or Path())
 
+    @field_validator("finalists")
+    @classmethod
+    def _resolve_seeds(cls, finalists: FinalistsConfig, info: ValidationInfo) -> FinalistsConfig:
+        if not _sets_seed(info.data.get("space")) or finalists.seeds == 0:
+            return finalists
+        if "seeds" in finalists.model_fields_set:
+            raise ConfigError("finalists.seeds", _NO_OTHER_SEED, finalists.seeds, _LEAVE_SEED)
+        return finalists.model_copy(update={"seeds": 0})
+
     @model_validator(mode="after")
     def _check(self) -> SweepConfig:
+        if self.search.repeats > 1 and _sets_seed(self.space):
+            raise ConfigError("search.repeats", _NO_OTHER_SEED, self.search.repeats, _LEAVE_SEED)
         known = METRICS[self.task.type]
         if self.metric.name not in known:
             rule = f"must be one of {', '.join(known)} for {self.task.type}"
@@ -281,8 +306,24 @@ class SweepConfig(Record):
         except ValidationError as error:
             raise from_pydantic(error, TrialConfig, "space.") from None
         steps, eval_every = self.budget.in_steps(trial.batch_size * trial.accumulate, train_examples)
-        update: dict[str, Any] = {"steps": steps, "eval_every": eval_every}
-        if "seed" not in sample:
-            content = trial.model_dump(mode="json", exclude={"seed", "steps", "eval_every", "target_label"})
-            update["seed"] = int(fingerprint([self.search.seed, content]), 16) % 2**31
-        return trial.model_copy(update=update)
+        trial = trial.model_copy(update={"steps": steps, "eval_every": eval_every})
+        return trial if "seed" in sample else self.with_seed(trial, 1)
+
+    def with_seed(self, trial: TrialConfig, number: int) -> TrialConfig:
+        """The same configuration with its first, second, ... seed.
+
+        Args:
+            trial: a candidate of this sweep, with any of its seeds.
+            number: from 1.
+        """
+        content = trial.model_dump(mode="json", exclude={"seed", "steps", "eval_every", "target_label"})
+        named = [self.search.seed, content] if number == 1 else [self.search.seed, content, number]
+        return trial.model_copy(update={"seed": int(fingerprint(named), 16) % 2**31})
+
+
+_NO_OTHER_SEED = "needs other seeds than the space gives"
+_LEAVE_SEED = "Take `seed` out of the space: seeds then follow from search.seed."
+
+
+def _sets_seed(space: Mapping[str, Any] | None) -> bool:
+    return space is not None and bool(Space.parse(space).possible("seed"))

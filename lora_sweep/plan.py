@@ -51,11 +51,15 @@ class PlanRow:
 
 
 def planned_trials(config: SweepConfig) -> int:
-    """How many trials there will be: a grid has every configuration, any other search no more than there are."""
+    """How many trials there will be: a grid has every configuration, any other search no more than there are.
+
+    Every configuration is as many trials as `search.repeats` says; the finalists' new seeds come on top.
+    """
     size = config.resolved_space().size()
-    if size is None:
-        return config.search.trials
-    return size if config.search.algorithm == "grid" else min(size, config.search.trials)
+    configurations = config.search.trials if size is None else min(size, config.search.trials)
+    if size is not None and config.search.algorithm == "grid":
+        configurations = size
+    return configurations * config.search.repeats
 
 
 def plan_sweep(config: SweepConfig, base: FrozenBase, place: str) -> list[PlanRow]:

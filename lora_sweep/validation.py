@@ -41,7 +41,8 @@ def _auto_or_count(value: object) -> str | int:
 Text = Annotated[str, Field(min_length=1)]
 Flag = Annotated[bool, Field(strict=True)]
 Count = Annotated[int, BeforeValidator(_number), Field(ge=1)]
-Seed = Annotated[int, BeforeValidator(_number), Field(ge=0)]
+NotNegativeCount = Annotated[int, BeforeValidator(_number), Field(ge=0)]
+Seed = NotNegativeCount
 Positive = Annotated[float, BeforeValidator(_number), Field(gt=0)]
 NotNegative = Annotated[float, BeforeValidator(_number), Field(ge=0)]
 Share = Annotated[float, BeforeValidator(_number), Field(ge=0, lt=1)]

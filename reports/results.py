@@ -26,7 +26,8 @@ class Results:
     Attributes:
         path: the run folder.
         metric: the run's quality metric.
-        trials, points, baselines: see `trial_frame`, `points_frame`, `baseline_frame`.
+        trials, points, baselines: see `trial_frame`, `points_frame`, `baseline_frame`; without repeats.
+        repeats: the trials that train a finalist's configuration again with another seed: no candidates of their own.
         info: the content of run.json, any part of which may be missing.
         sweep: the text of sweep.yaml; empty when there is none.
     """
@@ -36,6 +37,7 @@ class Results:
     trials: pd.DataFrame
     points: pd.DataFrame
     baselines: pd.DataFrame
+    repeats: pd.DataFrame
     info: Mapping[str, Any] = field(default_factory=dict)
     sweep: str = ""
 
@@ -58,6 +60,12 @@ class Results:
     def ranked(self, status: str = "complete") -> pd.DataFrame:
         """The trials with this status that have a metric, best first; equals by fewer parameters, then by id."""
         return sort_by_quality(self.with_status(status), self.metric)
+
+    @property
+    def finalists(self) -> pd.DataFrame:
+        """The trials whose configurations were trained again, best first."""
+        ranked = self.ranked("complete")
+        return ranked[ranked["trial_id"].isin(self.repeats["repeat_of"])]
 
     @cached_property
     def evidence(self) -> Mapping[str, tuple[Evidence | None, Outcomes]]:
@@ -134,12 +142,15 @@ def read_results(run: RunFolder | Results) -> Results:
     info, records = run_info(run), run.records()
     metric = run_metric(info, records)
     sweep = run.sweep_file.read_text(encoding="utf-8") if run.sweep_file.is_file() else ""
+    searched = [record for record in records if record.repeat_of is None]
+    repeated = [record for record in records if record.repeat_of is not None]
     return Results(
         path=run.path,
         metric=metric,
-        trials=build_trial_frame(records, run.analysis("finalists"), metric),
-        points=build_points_frame(records, metric),
+        trials=build_trial_frame(searched, run.analysis("finalists"), metric),
+        points=build_points_frame(searched, metric),
         baselines=build_baseline_frame(run.analysis("baselines"), metric),
+        repeats=build_trial_frame(repeated, run.analysis("finalists"), metric),
         info=info,
         sweep=sweep,
     )

@@ -157,6 +157,7 @@ def sweep_raw(bert_dir: Path, sentiment_files: dict[str, Path]) -> Callable[...,
             "search": {"algorithm": "random", "trials": 4, "seed": 0},
             "scheduler": {"type": "fifo"},
             "budget": {"steps": 12, "eval_every": 4},
+            "finalists": {"seeds": 0},
         }
         return raw | changes
 

@@ -64,7 +64,7 @@ def test_defaults_and_resolved_paths(folder):
     assert (config.scheduler.type, config.scheduler.grace, config.scheduler.reduction) == ("asha", 1, 3)
     assert (config.budget.steps, config.budget.eval_every) == (200, 50)
     assert (config.resources.engines, config.resources.tokens_per_pass) == ("auto", 16384)
-    assert config.finalists.top == 3
+    assert (config.finalists.top, config.finalists.seeds, config.search.repeats) == (3, 3, 1)
     assert config.resolved_space() == load("quick", folder)
 
 
@@ -122,6 +122,13 @@ def test_every_preset_makes_trials(folder, name):
     config = parse(folder, {"space": name})
     trial = config.trial_config(config.resolved_space().sample(random.Random(0)), 100)
     assert trial.target_label and trial.steps == 200
+
+
+def test_a_space_that_sets_the_seed_takes_the_place_of_new_ones(folder):
+    config = parse(folder, {"space": {"seed": 7}, "finalists.top": 2})
+    assert (config.finalists.top, config.finalists.seeds) == (2, 0)
+    assert parse_sweep(config.model_dump(), "sweep.yaml", folder) == config
+    assert parse(folder, {"space": {"seed": 7}, "finalists.seeds": 0}).finalists.seeds == 0
 
 
 # Errors --------------------------------------------------------------------------------------------------------
@@ -190,6 +197,17 @@ MESSAGES = [
     ({"training.clip": float("inf")}, "training.clip: must be a number, got inf"),
     ({"resources.engines": 0}, "resources.engines: must be auto or a whole number of at least 1, got 0"),
     ({"finalists.top": 0}, "finalists.top: must be at least 1, got 0"),
+    ({"finalists.seeds": -1}, "finalists.seeds: must be at least 0, got -1"),
+    ({"search.repeats": 0}, "search.repeats: must be at least 1, got 0"),
+    (
+        {"space": {"seed": 7}, "finalists.seeds": 2},
+        "finalists.seeds: needs other seeds than the space gives, got 2. Take `seed` out of the space: seeds then "
+        "follow from search.seed.",
+    ),
+    (
+        {"space": {"target_modules": {"a": {"value": "q", "with": {"seed": [1, 2]}}, "b": "v"}}, "search.repeats": 2},
+        "search.repeats: needs other seeds than the space gives, got 2. Take `seed` out of the space: ",
+    ),
 ]
 
 
@@ -259,6 +277,16 @@ def test_the_seed_follows_from_the_search_and_the_candidate(folder):
     assert seed == parse(folder, {"budget.steps": 400}).trial_config({**SAMPLE, "target_label": "else"}, 50).seed
     assert seed != config.trial_config({**SAMPLE, "rank": 4}, 100).seed
     assert seed != parse(folder, {"search.seed": 1}).trial_config(SAMPLE, 100).seed
+
+
+def test_other_seeds_follow_from_the_candidate_whichever_seed_it_has(folder):
+    config = parse(folder)
+    first = config.trial_config(SAMPLE, 100)
+    third = config.with_seed(first, 3)
+    assert config.with_seed(first, 1) == config.with_seed(third, 1) == first
+    assert config.with_seed(config.with_seed(first, 2), 3) == third
+    assert third.model_copy(update={"seed": first.seed}) == first
+    assert len({config.with_seed(first, number).seed for number in range(1, 6)}) == 5
 
 
 def test_a_clash_is_a_config_error(folder):

@@ -60,6 +60,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
             "lora_sweep.tasks",
             "lora_sweep.store",
             "lora_sweep.config",
+            "reports.finalists",
         ),
         None,
     ),
@@ -204,6 +205,7 @@ LIGHT = {
     "lora_sweep.sweep.broker": (*HEAVY, "optuna", "plotly"),
     "lora_sweep.sweep.trial": (*HEAVY, "optuna", "plotly"),
     "reports": (*HEAVY, "ray", "plotly"),
+    "reports.finalists": (*HEAVY, "ray", "plotly"),
 }
 
 

@@ -111,6 +111,7 @@ def test_how_many_trials_there_will_be(sweep, search, trials):
 
 def test_of_a_continuous_space_as_many_as_asked_for(sweep):
     assert planned_trials(sweep()) == 4
+    assert planned_trials(sweep(search={"trials": 4, "repeats": 3})) == 12
 
 
 def test_a_folder_without_weights_is_refused(tmp_path):

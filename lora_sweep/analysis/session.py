@@ -74,7 +74,8 @@ class AnalysisSession:
         """The complete trials with LoRA layers, best kept metric first, at most `top`; equals by fewer parameters."""
         options = self.engine.options
         sign = -1 if options.mode == "max" else 1
-        complete = [r for r in self.run.records() if r.status == "complete" and options.metric in r.metrics]
+        searched = [record for record in self.run.records() if record.repeat_of is None]
+        complete = [r for r in searched if r.status == "complete" and options.metric in r.metrics]
         adapted = [r for r in complete if r.adapter_parameters and self.run.adapter_dir(r.trial_id).is_dir()]
         adapted.sort(key=lambda r: (sign * r.metrics[options.metric], r.trainable_parameters, r.trial_id))
         return adapted[:top]

@@ -78,8 +78,11 @@ def plan(sweep: SweepFile, settings: Settings = None, as_json: AsJson = False) -
         return
     size = config.resolved_space().size()
     total = base_parameters(checked.base.model)
-    trials = planned_trials(config)
+    trials, new = planned_trials(config), config.finalists.seeds
     typer.echo(f"{config.model.name}: {total:,} parameters; {trials} trials ({config.search.algorithm})")
+    if new:
+        top = min(config.finalists.top, trials // config.search.repeats)
+        typer.echo(f"finalists: {top}, each trained again with {new} new seed{'s' if new > 1 else ''}")
     typer.echo(f"space: {size if size is not None else 'infinitely many'} configurations, {len(rows)} sizes")
     print_table(
         ["targets", "rank", "layers", "trainable", "share", "times fewer", "adapter (fp32)", "adapter (bf16)"],

@@ -73,6 +73,7 @@ class RecordKeeper(tune.Callback):  # type: ignore[misc]  # Ray ships no types
             self._broker.keep.remote([_id(trial) for trial in trials if trial.status == "RUNNING"])
 
     def _end(self, trial: Any, record: TrialRecord) -> None:
+        record = record.model_copy(update={"repeat_of": trial.config.get("repeat_of")})
         self._broker.release.remote(record.trial_id)
         if record.trial_id not in self._ended:
             self._ended.add(record.trial_id)

@@ -1,4 +1,4 @@
-"""From samples of a space to the candidates of a sweep: configurations with ids, each at most once."""
+"""From samples of a space to the candidates of a sweep, each configuration once or with several seeds, and repeats."""
 
 from __future__ import annotations
 
@@ -38,8 +38,33 @@ class Candidate:
         return {"trial_id": self.trial_id, "trial": self.config.model_dump(mode="json")}
 
 
+@dataclass(frozen=True)
+class Repeat:
+    """The configuration of a trial once more, with another seed.
+
+    Attributes:
+        repeat_of: the trial's id.
+        number: of the seed among those of the configuration, from 2.
+        config: what to train.
+    """
+
+    repeat_of: str
+    number: int
+    config: TrialConfig
+
+    @property
+    def trial_id(self) -> str:
+        """E.g. `007-3fa9c1-seed2`."""
+        return f"{self.repeat_of}-seed{self.number}"
+
+    def to_tune(self) -> dict[str, Any]:
+        """What Tune passes to the trial: plain JSON."""
+        trial = self.config.model_dump(mode="json")
+        return {"trial_id": self.trial_id, "trial": trial, "repeat_of": self.repeat_of}
+
+
 def list_candidates(config: SweepConfig, train_examples: int) -> list[Candidate]:
-    """All candidates of a `random` or `grid` search, without duplicates.
+    """All candidates of a `random` or `grid` search: no configuration twice, each with `search.repeats` seeds in a row.
 
     Args:
         config: the sweep; a grid has every configuration of the space, whatever `trials` says.
@@ -49,7 +74,9 @@ def list_candidates(config: SweepConfig, train_examples: int) -> list[Candidate]
     for sample in _samples(config, found):
         trial = config.trial_config(dict(sample), train_examples)
         found.setdefault(trial.fingerprint(), trial)
-    return [Candidate(number, trial) for number, trial in enumerate(found.values())]
+    seeds = config.search.repeats
+    trials = [trial if seeds == 1 else config.with_seed(trial, n + 1) for trial in found.values() for n in range(seeds)]
+    return [Candidate(number, trial) for number, trial in enumerate(trials)]
 
 
 def _samples(config: SweepConfig, found: Mapping[str, TrialConfig]) -> Iterable[Mapping[str, Any]]:

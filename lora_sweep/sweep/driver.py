@@ -1,10 +1,11 @@
-"""A sweep from start to end: the cluster, the engines, Tune, the baselines, the finalists.
+"""A sweep from start to end: the cluster, the engines, the search, the finalists' new seeds, the baselines, the test.
 
 A sweep that was interrupted or killed goes on when `run_sweep` is called again: Tune's snapshot (written about every
 second) brings back its trials, the searcher, and through the trials' last results ASHA's rungs. A trial whose record is
 in trials.jsonl as complete or stopped reports that record again and never trains twice; a trial that was cut off goes
 on from its last evaluation. A trial's result does not depend on the interruption; which configurations TPE suggests and
-whom ASHA stops depends on the order in which trials report, as in every asynchronous search.
+whom ASHA stops depends on the order in which trials report, as in every asynchronous search. Finalists are chosen once
+and written down, so that their new seeds are the same after an interruption.
 """
 
 from __future__ import annotations
@@ -12,35 +13,28 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ray import tune
+from ray.tune.schedulers import FIFOScheduler
 
 from lora_sweep.store import RunFolder
 from lora_sweep.sweep.baselines import RemoteEngine, measure_baselines
-from lora_sweep.sweep.callbacks import RecordKeeper
 from lora_sweep.sweep.cluster import open_cluster
-from lora_sweep.sweep.finalists import score_finalists
-from lora_sweep.sweep.layout import TRIAL_CPUS, Placement, choose_slots
+from lora_sweep.sweep.finalists import finalists, list_repeats, score_finalists
+from lora_sweep.sweep.layout import Placement, choose_slots
 from lora_sweep.sweep.lock import hold
 from lora_sweep.sweep.pool import Pool, start_pool
 from lora_sweep.sweep.progress import ProgressListener, Silence
 from lora_sweep.sweep.runlog import RunLog
 from lora_sweep.sweep.schedule import build_scheduler
-from lora_sweep.sweep.search import Search, build_search
-from lora_sweep.sweep.trial import SweepTrial
+from lora_sweep.sweep.search import ListSearch, Search, build_search
+from lora_sweep.sweep.tuning import train
 
 if TYPE_CHECKING:
     from lora_sweep.config import SweepConfig
     from lora_sweep.tasks import EncodedTask
 
 logger = logging.getLogger(__name__)
-
-EXPERIMENT = "sweep"
-PROCESS_FAILURES = 2
-"""Times that a trial whose process fails is started again; failures of the trial itself are not repeated."""
-CHECKPOINTS = 2
 
 
 def run_sweep(
@@ -78,9 +72,12 @@ def run_sweep(
             log.write("running")
             for note in search.notes:
                 listener.note(note)
-            with _pool(config, task, run, placements, search.trials, log, listener) as pool:
-                listener.planned(search.trials)
-                _train(config, run, pool, search, listener)
+            # new seeds may be more than the search had trials
+            most = max(search.trials, min(config.finalists.top, search.trials) * config.finalists.seeds)
+            with _pool(config, task, run, placements, most, log, listener) as pool:
+                listener.planned(log.planned)
+                _search(config, run, pool, search, listener)
+                _repeat(config, run, pool, log, listener)
                 _measure(config, task, run, pool, listener)
 
 
@@ -120,55 +117,29 @@ def _pool(
         pool.stop()
 
 
-def _train(config: SweepConfig, run: RunFolder, pool: Pool, search: Search, listener: ProgressListener) -> None:
-    """All trials, to their ends."""
+def _search(config: SweepConfig, run: RunFolder, pool: Pool, search: Search, listener: ProgressListener) -> None:
+    """All trials of the search, to their ends."""
     listener.stage("training")
-    finished = {record.trial_id: record.model_dump_json() for record in run.records() if record.status != "failed"}
-    parameters: dict[str, Any] = {"broker": pool.broker, "metric": config.metric.name, "finished": finished}
-    trainable = tune.with_resources(tune.with_parameters(SweepTrial, **parameters), {"cpu": TRIAL_CPUS})
-    keeper = RecordKeeper(run, pool.broker, listener)
-    folder = run.path.resolve() / "tune"
-    if _can_restore(folder / EXPERIMENT):
-        # the keeper, searcher and scheduler come out of Tune's own pickle (see RecordKeeper)
-        tuner = tune.Tuner.restore(
-            str(folder / EXPERIMENT), trainable=trainable, resume_unfinished=True, resume_errored=True
-        )
-    else:
-        tuner = _new_tuner(config, pool, search, trainable, keeper, folder)
-    tuner.fit()
+    scheduler = build_scheduler(config, search.evaluations)
+    train(
+        "sweep", search.searcher, search.trials, scheduler,
+        metric=config.metric.name, run=run, pool=pool, listener=listener,
+    )  # fmt: skip
 
 
-def _can_restore(experiment: Path) -> bool:
-    return tune.Tuner.can_restore(str(experiment)) and any(experiment.glob("experiment_state-*.json"))
-
-
-def _new_tuner(
-    config: SweepConfig, pool: Pool, search: Search, trainable: Any, keeper: RecordKeeper, folder: Path
-) -> tune.Tuner:
-    return tune.Tuner(
-        trainable,
-        tune_config=tune.TuneConfig(
-            search_alg=search.searcher,
-            scheduler=build_scheduler(config, search.evaluations),
-            num_samples=search.trials,
-            max_concurrent_trials=len(pool.engines) * pool.slots,
-            reuse_actors=True,
-            trial_name_creator=_trial_name,
-            trial_dirname_creator=_trial_name,
-        ),
-        run_config=tune.RunConfig(
-            name=EXPERIMENT,
-            storage_path=str(folder),
-            callbacks=[keeper],
-            verbose=0,
-            failure_config=tune.FailureConfig(max_failures=PROCESS_FAILURES),
-            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=1, num_to_keep=CHECKPOINTS),
-        ),
-    )
-
-
-def _trial_name(trial: Any) -> str:
-    return str(trial.config["trial_id"])
+def _repeat(config: SweepConfig, run: RunFolder, pool: Pool, log: RunLog, listener: ProgressListener) -> None:
+    """The finalists' configurations with new seeds, to the full budget."""
+    repeats = list_repeats(config, finalists(config, run))
+    if not repeats:
+        return
+    log.plan_repeats(len(repeats))
+    log.write("running")
+    listener.stage(f"training {config.finalists.seeds} new seeds of each finalist")
+    listener.planned(log.planned)
+    train(
+        "finalists", ListSearch(repeats), len(repeats), FIFOScheduler(),
+        metric=config.metric.name, run=run, pool=pool, listener=listener,
+    )  # fmt: skip
 
 
 def _measure(config: SweepConfig, task: EncodedTask, run: RunFolder, pool: Pool, listener: ProgressListener) -> None:

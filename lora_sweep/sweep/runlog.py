@@ -47,9 +47,13 @@ class RunLog:
 
     def write(self, status: RunStatus, error: str | None = None) -> None:
         """Write the file anew, with the trials counted from their records."""
-        statuses = [record.status for record in self._run.records()]
+        records = self._run.records()
+        searched: list[str] = [record.status for record in records if record.repeat_of is None]
+        repeated: list[str] = [record.status for record in records if record.repeat_of is not None]
         for name in ("complete", "stopped", "failed"):
-            self._info["trials"][name] = statuses.count(name)
+            self._info["trials"][name] = searched.count(name)
+        for name in ("complete", "failed") if "repeats" in self._info else ():
+            self._info["repeats"][name] = repeated.count(name)
         self._info["status"] = status
         self._info["error"] = error
         self._info["ended"] = None if status == "running" else _now()
@@ -60,6 +64,15 @@ class RunLog:
         """Take down how many trials there will be."""
         self._info["trials"]["planned"] = trials
         self._info["search_notes"] = list(notes)
+
+    def plan_repeats(self, repeats: int) -> None:
+        """Take down how many times finalists will be trained again."""
+        self._info["repeats"] = {"planned": repeats}
+
+    @property
+    def planned(self) -> int:
+        """Trials and repeats, those of before a resume included."""
+        return int(self._info["trials"]["planned"]) + int(self._info.get("repeats", {}).get("planned", 0))
 
     def engines(self, infos: Sequence[EngineInfo]) -> None:
         """Take down what the engines say; kept figures of a restarted engine begin at its restart."""

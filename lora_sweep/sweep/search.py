@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.search import Searcher
 
-from lora_sweep.sweep.candidates import Candidate, list_candidates
+from lora_sweep.sweep.candidates import Candidate, Repeat, list_candidates
 
 if TYPE_CHECKING:
     from lora_sweep.config import SweepConfig
@@ -37,13 +37,13 @@ class Search:
 
 
 class ListSearch(Searcher):  # type: ignore[misc]  # Ray ships no types
-    """Hands out a list of candidates in order: random and grid search.
+    """Hands out a list of candidates in order: random and grid search, and the repeats of the finalists.
 
     Args:
         candidates: the list.
     """
 
-    def __init__(self, candidates: Sequence[Candidate]) -> None:
+    def __init__(self, candidates: Sequence[Candidate | Repeat]) -> None:
         super().__init__()
         self._candidates = list(candidates)
         self._next = 0
@@ -79,26 +79,37 @@ def build_search(config: SweepConfig, train_examples: int) -> Search:
         return _build_tpe(config, train_examples)
     candidates = list_candidates(config, train_examples)
     evaluations = max(len(candidate.config.evaluations()) for candidate in candidates)
-    return Search(ListSearch(candidates), len(candidates), evaluations, _notes(config, len(candidates)))
+    configurations = len(candidates) // config.search.repeats
+    return Search(ListSearch(candidates), len(candidates), evaluations, _notes(config, configurations))
 
 
 def _build_tpe(config: SweepConfig, train_examples: int) -> Search:
     from lora_sweep.sweep.tpe import TpeSearch
 
     size = config.resolved_space().size()
-    trials = config.search.trials if size is None else min(config.search.trials, size)
+    configurations = config.search.trials if size is None else min(config.search.trials, size)
     # the longest trial is not known beforehand; sampled ones tell, and the scheduler only needs an upper bound
     sampled = list_candidates(config, train_examples)
     evaluations = max(len(candidate.config.evaluations()) for candidate in sampled)
-    return Search(TpeSearch(config, train_examples), trials, evaluations, _notes(config, trials))
+    trials = configurations * config.search.repeats
+    return Search(TpeSearch(config, train_examples), trials, evaluations, _notes(config, configurations))
 
 
-def _notes(config: SweepConfig, trials: int) -> tuple[str, ...]:
+def _notes(config: SweepConfig, configurations: int) -> tuple[str, ...]:
+    return (*_number_notes(config, configurations), *_seed_notes(config))
+
+
+def _number_notes(config: SweepConfig, configurations: int) -> Iterator[str]:
     asked = config.search.trials
     if config.search.algorithm == "grid":
-        if trials == asked:
-            return ()
-        return (f"The grid has {trials} configurations; search.trials ({asked}) does not apply to it.",)
-    if trials < asked:
-        return (f"The space has only {trials} different configurations: {trials} trials instead of {asked}.",)
-    return ()
+        if configurations != asked:
+            yield f"The grid has {configurations} configurations; search.trials ({asked}) does not apply to it."
+    elif configurations < asked:
+        what = "trials" if config.search.repeats == 1 else f"times {config.search.repeats} trials"
+        number = f"{configurations} {what} instead of {asked}"
+        yield f"The space has only {configurations} different configurations: {number}."
+
+
+def _seed_notes(config: SweepConfig) -> Iterator[str]:
+    if config.finalists.seeds == 0 and config.resolved_space().possible("seed"):
+        yield "The space sets the seed, so no finalist is trained again with another one."

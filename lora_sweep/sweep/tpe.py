@@ -13,6 +13,10 @@ What TPE learns from a trial:
 Trials that still run count as bad ones (`constant_liar`), so that parallel suggestions spread out. A configuration that
 was suggested before is not run again: TPE is asked anew, and when it only repeats itself, an untried configuration is
 drawn at random.
+
+With `search.repeats` the study is asked for the same parameters again (`enqueue_trial`), so that it hears of every
+seed as a trial of its own. (Tune's Repeater would tell it a mean once all seeds have ended, which never happens under a
+scheduler that stops some of them.)
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ from ray import cloudpickle
 from ray.tune.search import Searcher
 from ray.tune.search.optuna import OptunaSearch
 
+from lora_sweep.records import TrialConfig
 from lora_sweep.sweep.candidates import Candidate
 
 if TYPE_CHECKING:
@@ -75,14 +80,14 @@ class DefineByRun:
         """Sample the space with this Optuna trial."""
         self.sample = self._config.resolved_space().suggest(OptunaChooser(trial))
 
-    def draw(self, rng: random.Random, number: int) -> Candidate:
-        """A random sample as a candidate, without Optuna."""
+    def draw(self, rng: random.Random) -> TrialConfig:
+        """A random sample as what to train, without Optuna."""
         self.sample = self._config.resolved_space().sample(rng)
-        return self.candidate(number)
+        return self.config()
 
-    def candidate(self, number: int) -> Candidate:
-        """The last sample as a candidate."""
-        return Candidate(number, self._config.trial_config(self.sample, self._train_examples))
+    def config(self) -> TrialConfig:
+        """The last sample as what to train."""
+        return self._config.trial_config(self.sample, self._train_examples)
 
 
 class TpeSearch(Searcher):  # type: ignore[misc]  # Ray ships no types
@@ -96,9 +101,12 @@ class TpeSearch(Searcher):  # type: ignore[misc]  # Ray ships no types
     def __init__(self, config: SweepConfig, train_examples: int) -> None:
         super().__init__()
         optuna.logging.set_verbosity(optuna.logging.WARNING)
+        self._sweep = config
         self._space = DefineByRun(config, train_examples)
         metric, mode = config.metric.name, config.metric.mode
-        random_trials = min(MOST_RANDOM_TRIALS, max(2, config.search.trials // 4))
+        self._repeats = config.search.repeats
+        # the study counts every seed
+        random_trials = self._repeats * min(MOST_RANDOM_TRIALS, max(2, config.search.trials // 4))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             sampler = optuna.samplers.TPESampler(
@@ -108,6 +116,8 @@ class TpeSearch(Searcher):  # type: ignore[misc]  # Ray ships no types
         self._metric_name = metric
         self._rng = random.Random(config.search.seed)
         self._fingerprints: set[str] = set()
+        self._suggested = 0
+        self._waiting: list[tuple[TrialConfig, dict[str, Any] | None]] = []  # repeats, with their parameters for TPE
         self._asked = 0
         self._keys: dict[str, str] = {}  # Tune's trial id to the key under which OptunaSearch knows the trial
 
@@ -116,13 +126,13 @@ class TpeSearch(Searcher):  # type: ignore[misc]  # Ray ships no types
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str:
-        """A configuration that was not suggested before, or Tune's word for the end."""
-        candidate = self._ask_tpe(trial_id) or self._draw()
-        if candidate is None:
-            logger.warning("no untried configuration was found after %d trials: the search ends", self._count())
+        """A configuration that was not suggested before or another seed of the last one, or Tune's word for the end."""
+        config = self._next_repeat(trial_id) if self._waiting else self._ask_tpe(trial_id) or self._draw()
+        if config is None:
+            logger.warning("no untried configuration was found after %d trials: the search ends", self._suggested)
             return str(Searcher.FINISHED)
-        self._fingerprints.add(candidate.config.fingerprint())
-        return candidate.to_tune()
+        self._suggested += 1
+        return Candidate(self._suggested - 1, config).to_tune()
 
     def on_trial_result(self, trial_id: str, result: Mapping[str, Any]) -> None:
         """An evaluation of a trial that goes on."""
@@ -147,24 +157,38 @@ class TpeSearch(Searcher):  # type: ignore[misc]  # Ray ships no types
         """Go on as saved."""
         self.__dict__.update(cloudpickle.loads(Path(checkpoint_path).read_bytes()))
 
-    def _ask_tpe(self, trial_id: str) -> Candidate | None:
+    def _ask_tpe(self, trial_id: str) -> TrialConfig | None:
         for _ in range(ASKS):
-            self._asked += 1
-            key = str(self._asked)
-            self._inner.suggest(key)
-            candidate = self._space.candidate(self._count())
-            if candidate.config.fingerprint() not in self._fingerprints:
+            key = self._ask()
+            config = self._space.config()
+            if config.fingerprint() not in self._fingerprints:
                 self._keys[trial_id] = key
-                return candidate
+                return self._begin(config, dict(self._inner._ot_trials[key].params))
             self._inner.on_trial_complete(key, None, error=True)  # Optuna: failed, not learned from
         return None
 
-    def _draw(self) -> Candidate | None:
+    def _draw(self) -> TrialConfig | None:
         for _ in range(DRAWS):
-            candidate = self._space.draw(self._rng, self._count())
-            if candidate.config.fingerprint() not in self._fingerprints:
-                return candidate
+            config = self._space.draw(self._rng)
+            if config.fingerprint() not in self._fingerprints:
+                return self._begin(config, None)
         return None
 
-    def _count(self) -> int:
-        return len(self._fingerprints)
+    def _begin(self, config: TrialConfig, parameters: dict[str, Any] | None) -> TrialConfig:
+        """A new configuration with its first seed; the others wait."""
+        self._fingerprints.add(config.fingerprint())
+        self._waiting = [(self._sweep.with_seed(config, n), parameters) for n in range(2, self._repeats + 1)]
+        return config
+
+    def _next_repeat(self, trial_id: str) -> TrialConfig:
+        config, parameters = self._waiting.pop(0)
+        if parameters is not None:
+            self._inner._ot_study.enqueue_trial(parameters)
+            self._keys[trial_id] = self._ask()
+        return config
+
+    def _ask(self) -> str:
+        """Let the study suggest something; the key under which OptunaSearch knows it."""
+        self._asked += 1
+        self._inner.suggest(str(self._asked))
+        return str(self._asked)

@@ -51,6 +51,43 @@ def test_a_grid_is_complete(config):
     assert ranks == {2, 4}
 
 
+@pytest.mark.parametrize("algorithm", ["random", "grid", "tpe"])
+def test_every_configuration_has_its_repeats_in_a_row(config, algorithm):
+    search = build_search(config(space=SMALL, search={"algorithm": algorithm, "trials": 3, "repeats": 3}), 100)
+    configurations = 4 if algorithm == "grid" else 3
+    found = suggest_all(search.searcher, search.trials, learn)
+    assert len(found) == search.trials == 3 * configurations
+    trials = [TrialConfig.model_validate(item["trial"]) for item in found]
+    same = [trial.model_copy(update={"seed": 0}) for trial in trials]
+    assert all(same[i] == same[i - i % 3] for i in range(len(same)))
+    assert len({trial.fingerprint() for trial in same}) == configurations
+    assert len({trial.seed for trial in trials}) == len({item["trial_id"] for item in found}) == search.trials
+    once = build_search(config(space=SMALL, search={"algorithm": algorithm, "trials": 3}), 100)
+    if algorithm != "tpe":
+        assert trials[::3] == [
+            TrialConfig.model_validate(item["trial"]) for item in suggest_all(once.searcher, configurations)
+        ]
+
+
+def test_notes_of_repeats_and_of_a_seed_in_the_space(config):
+    search = build_search(config(space=SMALL, search={"trials": 16, "repeats": 2}), 100)
+    assert search.notes == ("The space has only 4 different configurations: 4 times 2 trials instead of 16.",)
+    raw = {"space": SMALL | {"seed": 3}, "search": {"trials": 4}, "finalists": {"top": 2}}
+    assert build_search(config(**raw), 100).notes == (
+        "The space sets the seed, so no finalist is trained again with another one.",
+    )
+
+
+def test_tpe_hears_of_every_repeat(config):
+    searcher = build_search(config(search={"algorithm": "tpe", "trials": 4, "repeats": 2}), 100).searcher
+    suggest_all(searcher, 5)
+    for i, value in enumerate((0.5, 0.7, 0.6)):
+        searcher.on_trial_complete(f"t{i}", {"accuracy": value, "training_iteration": 1, "status": "complete"})
+    trials = searcher._inner._ot_study.trials
+    assert [trial.value for trial in trials] == [0.5, 0.7, 0.6, None, None]
+    assert trials[0].params == trials[1].params != trials[2].params == trials[3].params
+
+
 def test_evaluations_count_the_longest_trial(config):
     space = SMALL | {"batch_size": [4, 16]}
     search = build_search(config(space=space, budget={"epochs": 1, "eval_every": 0.25}), 100)
@@ -103,8 +140,9 @@ def test_tpe_hears_of_stopped_and_failed_trials_as_pruned(config):
 
 
 def test_tpe_goes_on_as_it_was_saved(config, tmp_path):
-    searchers = [build_search(config(search={"algorithm": "tpe", "trials": 20}), 100).searcher for _ in range(2)]
-    suggest_all(searchers[0], 12, learn)
+    search = {"algorithm": "tpe", "trials": 20, "repeats": 3}
+    searchers = [build_search(config(search=search), 100).searcher for _ in range(2)]
+    suggest_all(searchers[0], 13, learn)  # between the repeats of a configuration
     searchers[0].save(str(tmp_path / "state"))
     searchers[1].restore(str(tmp_path / "state"))
     assert suggest_all(searchers[0], 3) == suggest_all(searchers[1], 3)
