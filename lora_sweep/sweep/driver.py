@@ -119,6 +119,8 @@ def _pool(
 
 def _search(config: SweepConfig, run: RunFolder, pool: Pool, search: Search, listener: ProgressListener) -> None:
     """All trials of the search, to their ends."""
+    if _all_ended(run, search.trials, repeats=False):
+        return
     listener.stage("training")
     scheduler = build_scheduler(config, search.evaluations)
     train(
@@ -136,10 +138,18 @@ def _repeat(config: SweepConfig, run: RunFolder, pool: Pool, log: RunLog, listen
     log.write("running")
     listener.stage(f"training {config.finalists.seeds} new seeds of each finalist")
     listener.planned(log.planned)
+    if _all_ended(run, len(repeats), repeats=True):
+        return
     train(
         "finalists", ListSearch(repeats), len(repeats), FIFOScheduler(),
         metric=config.metric.name, run=run, pool=pool, listener=listener,
     )  # fmt: skip
+
+
+def _all_ended(run: RunFolder, trials: int, repeats: bool) -> bool:
+    """Whether that many trials are complete or stopped, so that there is nothing to go on with."""
+    ended = [record for record in run.records() if record.status != "failed"]
+    return sum((record.repeat_of is not None) == repeats for record in ended) >= trials
 
 
 def _measure(config: SweepConfig, task: EncodedTask, run: RunFolder, pool: Pool, listener: ProgressListener) -> None:

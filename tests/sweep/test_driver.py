@@ -17,9 +17,10 @@ def finish(sweep, diary):
     return sweep.run.records()
 
 
-def test_random_with_fifo_completes_every_trial(make_sweep, diary, local_ray):
-    sweep = make_sweep()
-    records = finish(sweep, diary)
+def test_random_with_fifo_completes_every_trial_and_the_new_seeds_of_finalists(make_sweep, diary, local_ray):
+    sweep = make_sweep(finalists={"top": 2, "seeds": 2})
+    everything = finish(sweep, diary)
+    records = [record for record in everything if record.repeat_of is None]
     assert sorted(record.trial_id[:3] for record in records) == ["000", "001", "002", "003"]
     assert {record.status for record in records} == {"complete"}
     assert len({record.config.fingerprint() for record in records}) == 4
@@ -29,23 +30,75 @@ def test_random_with_fifo_completes_every_trial(make_sweep, diary, local_ray):
     info = sweep.run.info()
     assert info["status"] == "complete"
     assert info["trials"] == {"planned": 4, "complete": 4, "stopped": 0, "failed": 0}
+    assert info["repeats"] == {"planned": 4, "complete": 4, "failed": 0}
     assert info["data"] == {"marker": 1}
     assert len(info["devices"]) == 1 and info["devices"][0]["busy_seconds"] > 0
 
-    assert diary.trials == 4
-    assert len(diary.reports) == 12 and len(diary.ends) == 4
+    assert diary.trials == 8
+    assert len(diary.reports) == 24 and len(diary.ends) == 8
+    assert "training 2 new seeds of each finalist" in diary.stages
     assert not list((sweep.run.path / "tune").rglob("checkpoint_*"))
 
     baselines = {row["name"]: row for row in sweep.run.analysis("baselines")["rows"]}
     assert set(baselines) == {"majority", "head-only"}
     assert baselines["head-only"]["trainable_parameters"] > 0
     assert all(set(row["metrics"]) == {"eval", "test"} for row in baselines.values())
-    finalists = sweep.run.analysis("finalists")
-    assert finalists["top"] == 3 and len(finalists["rows"]) == 3
     best = max(records, key=lambda record: record.metrics["accuracy"]).metrics["accuracy"]
-    leader = next(record for record in records if record.trial_id == finalists["rows"][0]["trial_id"])
+    leader = next(record for record in records if record.trial_id == chosen_of(sweep)[0])
     assert leader.metrics["accuracy"] == best
+    check_repeats(sweep)
     json.dumps(info)
+
+
+def chosen_of(sweep) -> list[str]:
+    return [row["trial_id"] for row in sweep.run.analysis("finalists")["rows"] if row["repeat_of"] is None]
+
+
+def check_repeats(sweep) -> None:
+    """Every finalist was trained again with other seeds to the full budget; all of them are scored on test."""
+    records = {record.trial_id: record for record in sweep.run.records()}
+    repeats = {name: record for name, record in records.items() if record.repeat_of is not None}
+    assert set(repeats) == {f"{name}-seed{number}" for name in chosen_of(sweep) for number in (2, 3)}
+    for name, repeat in repeats.items():
+        first = records[repeat.repeat_of]
+        assert name.startswith(first.trial_id) and repeat.status == "complete"
+        assert repeat.history[-1].step == repeat.config.steps
+        assert repeat.config.model_copy(update={"seed": first.config.seed}) == first.config
+    assert len({record.config.seed for record in records.values()}) == len(records)
+    finalists = sweep.run.analysis("finalists")
+    assert (finalists["top"], finalists["seeds"], len(finalists["rows"])) == (2, 2, 6)
+    assert {row["trial_id"] for row in finalists["rows"]} == {*chosen_of(sweep), *repeats}
+    assert all(0 <= row["metrics"]["test"]["accuracy"] <= 1 and row["examples"] == 80 for row in finalists["rows"])
+    assert all(set(sweep.run.outcomes(row["trial_id"])["split"]) == {"eval", "test"} for row in finalists["rows"])
+
+
+def test_an_interruption_among_the_new_seeds_is_resumed(make_sweep, diary, local_ray):
+    search = {"algorithm": "random", "trials": 3, "seed": 0}
+    sweep = make_sweep(search=search, finalists={"top": 2, "seeds": 2}, resources={"slots": 2})
+
+    def interrupt(record):
+        if any("-seed" in end.trial_id for end in diary.ends):
+            raise KeyboardInterrupt
+
+    diary.on_report = interrupt
+    with pytest.raises(KeyboardInterrupt):
+        finish(sweep, diary)
+    before = {record.trial_id: record for record in sweep.run.records()}
+    chosen = chosen_of(sweep)
+    assert 3 < len(before) < 7 and len(chosen) == 2
+    info = sweep.run.info()
+    assert info["status"] == "interrupted" and info["repeats"]["planned"] == 4
+
+    diary.on_report = lambda record: None
+    diary.begun.clear()
+    run_sweep(sweep.config, sweep.task, sweep.run, listener=diary)
+    lines = (sweep.run.path / "trials.jsonl").read_text().splitlines()
+    after = {record.trial_id: record for record in sweep.run.records()}
+    assert len(lines) == len(after) == 7
+    assert {name: after[name] for name in before} == before and not before.keys() & set(diary.begun)
+    assert chosen_of(sweep) == chosen and diary.trials == 7
+    assert sweep.run.info()["repeats"] == {"planned": 4, "complete": 4, "failed": 0}
+    check_repeats(sweep)
 
 
 def test_asha_stops_the_worse_trials(make_sweep, diary, local_ray):
@@ -66,10 +119,12 @@ def test_asha_stops_the_worse_trials(make_sweep, diary, local_ray):
 
 
 def test_tpe_runs_different_configurations(make_sweep, diary, local_ray):
-    sweep = make_sweep(search={"algorithm": "tpe", "trials": 6, "seed": 0}, budget={"steps": 4, "eval_every": 2})
+    search = {"algorithm": "tpe", "trials": 3, "seed": 0, "repeats": 2}
+    sweep = make_sweep(search=search, budget={"steps": 4, "eval_every": 2})
     records = finish(sweep, diary)
     assert len(records) == 6
     assert len({record.config.fingerprint() for record in records}) == 6
+    assert len({record.config.model_copy(update={"seed": 0}).fingerprint() for record in records}) == 3
 
 
 def test_causal_lm_is_compared_with_the_untouched_base(make_sweep, diary, local_ray, llama_dir, text_files):
