@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from reports import units
+from reports.configurations import seed_text
 from reports.results import Results
-from reports.statistics import Comparison, SeedSummary, TieSet, over_seeds
+from reports.statistics import Comparison, TieSet
 
 if TYPE_CHECKING:
     from reports.pick import Pick
@@ -83,14 +84,9 @@ def test_examples(row: Mapping[str, Any], results: Results) -> int | None:
 
 def seed_sentence(results: Results, row: Mapping[str, Any] | None = None) -> str:
     """How good the configuration of a trial is, over seeds, or that one seed cannot say it."""
-    own = None if row is None else seed_summary(results, row)
-    if own is not None:
-        metric = results.metric
-        return (
-            f"Its configuration was trained with {own.seeds} seeds: mean {metric.title} on the evaluation data "
-            f"{metric.text(own.mean)}, 95 % interval {metric.interval_text(own.bounds)} over seeds and examples; the "
-            "other figures are of this one adapter."
-        )
+    told = "" if row is None else seed_text(results, str(row["trial_id"]))
+    if told:
+        return told
     if seeds_per_configuration(results) <= 1:
         return (
             "The intervals are over examples: how good each adapter is. How good its configuration is, one seed cannot "
@@ -100,17 +96,6 @@ def seed_sentence(results: Results, row: Mapping[str, Any] | None = None) -> str
         "The intervals are over examples: how good this adapter is. How good its configuration is, over seeds, "
         "is not known."
     )
-
-
-def seed_summary(results: Results, row: Mapping[str, Any]) -> SeedSummary | None:
-    """The complete trials of a trial's configuration over their seeds; None for one seed or without outcomes."""
-    evidence = results.evidence["eval"][0]
-    same = results.ranked("complete")
-    same = same[same["configuration"] == row["configuration"]].drop_duplicates("seed")
-    if evidence is None or len(same) < 2:
-        return None
-    error = evidence.error_of_mean([str(name) for name in same["trial_id"]])
-    return None if math.isnan(error) else over_seeds([float(value) for value in same["quality"]], error)
 
 
 def seeds_per_configuration(results: Results) -> int:

@@ -78,6 +78,17 @@ class Results:
             "test": gather(run, _pairs(tested, "test_quality"), "test", self.metric),
         }
 
+    @cached_property
+    def repeat_evidence(self) -> Mapping[str, Evidence | None]:
+        """What the outcomes of the complete repeats say, by part."""
+        repeats = self.repeats[self.repeats["status"] == "complete"]
+        tested = repeats[repeats["test_quality"].notna()]
+        run, steps = RunFolder(self.path), _pairs(repeats, "step")
+        return {
+            "eval": gather(run, _pairs(repeats, "quality"), "eval", self.metric, steps)[0],
+            "test": gather(run, _pairs(tested, "test_quality"), "test", self.metric)[0],
+        }
+
     def ties(self, trials: pd.DataFrame | None = None) -> TieSet | None:
         """The tie set of some complete trials, by default of all that have a metric.
 

@@ -1,13 +1,14 @@
 """What per-example outcomes can tell: intervals, ties and corrections for having picked (docs/statistics.md).
 
 Two questions are kept apart: how good is this adapter (`intervals`, over examples) and how good is this configuration
-(`seeds`, over seeds too).
+(`seeds` and `configurations`, over seeds too).
 """
 
 from __future__ import annotations
 
 from reports.statistics.alignment import read_outcomes
 from reports.statistics.bootstrap import replicates, resample_counts
+from reports.statistics.configurations import BesideBest, compare_configurations
 from reports.statistics.evidence import Evidence, gather
 from reports.statistics.intervals import bca, intervals, wilson
 from reports.statistics.outcomes import Outcomes
@@ -19,6 +20,7 @@ from reports.statistics.ties import TieSet, tie_set
 from reports.statistics.unpaired import Comparison, compare, interval
 
 __all__ = [
+    "BesideBest",
     "Comparison",
     "Evidence",
     "MacroF1Sample",
@@ -30,6 +32,7 @@ __all__ = [
     "TieSet",
     "bca",
     "compare",
+    "compare_configurations",
     "estimates",
     "gather",
     "interval",

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
+
 from lora_sweep.store import RunFolder
 from reports.metric import Metric
 from reports.statistics import bootstrap
@@ -97,10 +99,12 @@ class Evidence:
         at = self._positions(self.trial_ids if trial_ids is None else trial_ids)
         return optimism(self.values[at], self.replicates[:, at], self._sign) if at else math.nan
 
-    def error_of_mean(self, trial_ids: Sequence[str]) -> float:
-        """The standard error, over examples, of these trials' mean metric; NaN when one of them is not here."""
+    def covariance(self, trial_ids: Sequence[str]) -> Floats | None:
+        """[K, K], what the examples do to the metrics of these trials; None when one of them is not here."""
         at = self._positions(trial_ids)
-        return float(self.replicates[:, at].mean(axis=1).std(ddof=1)) if len(at) == len(trial_ids) > 0 else math.nan
+        if len(at) < len(trial_ids):
+            return None
+        return np.atleast_2d(np.cov(self.replicates[:, at], rowvar=False))
 
     @cached_property
     def _intervals(self) -> Mapping[str, Bounds]:

@@ -36,7 +36,8 @@ def over_seeds(values: Sequence[float], example_error: float) -> SeedSummary | N
 
     Args:
         values: the metric of each seed on the same examples.
-        example_error: the standard error of their mean over examples.
+        example_error: what the examples do to all seeds alike, as a standard error: the root of the mean covariance
+            between two seeds. What they do to each seed by itself is in the spread between seeds already.
     """
     if len(values) < 2:
         return None

@@ -1,4 +1,4 @@
-"""Student's t without a library for it."""
+"""Student's t."""
 
 from __future__ import annotations
 
@@ -17,6 +17,13 @@ def t975(freedom: int) -> float:
     first, second = (z**3 + z) / 4, (5 * z**5 + 16 * z**3 + 3 * z) / 96
     third = (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384
     return z + first / freedom + second / freedom**2 + third / freedom**3
+
+
+def quantile(probability: float, freedom: float) -> float:
+    """The value below which a probability lies; `freedom`, above 0, need not be whole."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(freedom, probability))
 
 
 def two_sided_p(t: float, freedom: int) -> float:
