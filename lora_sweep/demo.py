@@ -45,9 +45,10 @@ def demo_sweep(data_dir: Path) -> dict[str, Any]:
             "learning_rate": {"log_uniform": [1.5e-3, 6.0e-3]},
             "batch_size": 16,
         },
-        "search": {"algorithm": "random", "trials": 12, "seed": 0},
+        "search": {"algorithm": "random", "trials": 10, "seed": 0},
         "scheduler": {"type": "asha", "grace": 1, "reduction": 2},
         "budget": {"steps": 120, "eval_every": 40},
+        "finalists": {"top": 2, "seeds": 3},
     }
 
 

@@ -19,6 +19,8 @@ from reports.statistics import BesideBest, Evidence, compare_configurations
 
 Part = Literal["eval", "test"]
 Source = Literal["finalists", "search"]
+PARTS: tuple[Part, ...] = ("eval", "test")
+SOURCES: tuple[Source, ...] = ("finalists", "search")
 _COLUMNS = {"eval": "quality", "test": "test_quality"}
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from lora_sweep.store import RunFolder
+from reports.configurations import PARTS, SOURCES, ConfigurationSummary, configuration_summaries
 from reports.figure_info import front_frame
 from reports.results import Results, read_results
 
@@ -24,10 +26,10 @@ _PARETO_COLUMNS = (
 
 
 def write_tables(run: RunFolder | Results) -> list[Path]:
-    """Write RUN/tables/{trials,curves,pareto,baselines}.csv.
+    """Write RUN/tables/{trials,curves,pareto,baselines}.csv, and {repeats,configurations}.csv where there are seeds.
 
     `pareto.csv` holds the complete trials that nothing beats on quality and parameters, or on quality and
-    device time, and says which.
+    device time, and says which. `repeats.csv` has the columns of `trials.csv` without intervals.
 
     Returns:
         The files.
@@ -39,6 +41,8 @@ def write_tables(run: RunFolder | Results) -> list[Path]:
         "pareto": pareto_table(results),
         "baselines": results.baselines,
     }
+    seeds = {"repeats": results.repeats, "configurations": configurations_table(results)}
+    tables |= {name: table for name, table in seeds.items() if len(table)}
     folder = results.path / "tables"
     folder.mkdir(parents=True, exist_ok=True)
     files = []
@@ -62,6 +66,24 @@ def _with_intervals(results: Results) -> pd.DataFrame:
     known = results.trials["status"] == "complete"
     columns["tied"] = [None] * len(known) if tied is None else results.trials["trial_id"].isin(tied).where(known)
     return results.trials.assign(**columns)
+
+
+def configurations_table(results: Results) -> pd.DataFrame:
+    """The configurations with several seeds, a row for each part of the data and each source of seeds."""
+    return pd.DataFrame(
+        {"part": part, "source": source} | _configuration_row(one)
+        for source in SOURCES
+        for part in PARTS
+        for one in configuration_summaries(results, part, source)
+    )
+
+
+def _configuration_row(one: ConfigurationSummary) -> dict[str, Any]:
+    unknown = (math.nan, math.nan)
+    row = asdict(one)
+    row["mean_low"], row["mean_high"] = row.pop("bounds") or unknown
+    row["gain_low"], row["gain_high"] = row.pop("gain_bounds") or unknown
+    return row | {"seeds": one.seeds, "values": " ".join(f"{name}={value!r}" for name, value in one.values)}
 
 
 def pareto_table(results: Results) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from plotly.offline import get_plotlyjs
 from lora_sweep import __version__
 from lora_sweep.errors import RunFolderError
 from lora_sweep.store import RunFolder
-from reports import figures, page_analysis, page_parts
+from reports import figures, page_analysis, page_configurations, page_parts
 from reports.analysis_export import write_analysis_tables
 from reports.doubts import doubts
 from reports.export import write_tables
@@ -79,6 +79,7 @@ def _context(results: Results) -> dict[str, Any]:
     columns = page_parts.table_columns(rows, results)
     latency = page_analysis.latency_table(results)
     measured = [_figure(*one) for one in page_analysis.analysis_figures_of(results)]
+    seeds = [_figure(*one) for one in page_configurations.seed_figures(results)]
     return {
         "results": results,
         "name": str(results.info.get("name") or results.path.name),
@@ -92,9 +93,10 @@ def _context(results: Results) -> dict[str, Any]:
         "constants": [(key.replace("_", " "), value) for key, value in page_parts.constants(rows)],
         "rows": [(row, page_parts.table_cells(row, columns)) for row in rows],
         "failed": results.with_status("failed").to_dict("records"),
-        "figures": {figure.key: figure for figure in (*_figures(results), *measured)},
+        "figures": {figure.key: figure for figure in (*_figures(results), *measured, *seeds)},
         "analysed": bool(measured or latency.rows),
         "latency": latency,
+        "over_seeds": page_configurations.seed_section(results),
         "cost": page_parts.cost_facts(results, chosen),
         "facts": page_parts.run_facts(results),
         "data": page_parts.data_facts(results),

@@ -171,6 +171,7 @@ def run_facts(results: Results) -> Facts:
         ("Metric", f"{results.metric.name}, {results.metric.mode}, keep {results.metric.keep or 'unknown'}"),
         *((name.title(), _listed(results.section(name))) for name in ("search", "scheduler", "budget", "task")),
         ("Trials", _listed(results.section("trials"))),
+        ("New seeds", _listed(results.section("repeats"))),
         ("Seed", _said(info.get("seed"))),
         ("Started", _said(info.get("started"))),
         ("Ended", _said(info.get("ended"))),
@@ -208,12 +209,15 @@ def device_facts(results: Results) -> list[tuple[str, ...]]:
 
 def cost_facts(results: Results, pick: Pick | None) -> Facts:
     """What the whole sweep cost, and the pick's part of it."""
-    trials = results.trials
-    total = float(trials["device_seconds"].sum()) if len(trials) else 0.0
+    trials, repeats = results.trials, results.repeats
+    again = float(repeats["device_seconds"].sum()) if len(repeats) else 0.0
+    total = again + (float(trials["device_seconds"].sum()) if len(trials) else 0.0)
     facts = [
         ("Device time of all trials", units.duration(total)),
-        ("Tokens trained", units.count(trials["tokens"].sum())),
+        ("Tokens trained", units.count(trials["tokens"].sum() + repeats["tokens"].sum())),
     ]
+    if again > 0:
+        facts.append(("Spent on new seeds of finalists", f"{units.duration(again)} ({units.share(again / total)})"))
     wall = results.info.get("wall_seconds")
     if isinstance(wall, (int, float)):
         facts.insert(0, ("Wall time of the sweep", units.duration(wall)))

@@ -64,7 +64,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
         ),
         None,
     ),
-    "reports": ((*BASE, "lora_sweep.store"), ("jinja2", "markupsafe", "numpy", "pandas", "plotly")),
+    "reports": ((*BASE, "lora_sweep.store"), ("jinja2", "markupsafe", "numpy", "pandas", "plotly", "scipy")),
 }
 
 Import = tuple[str, str, bool]

@@ -10,8 +10,8 @@ import pytest
 
 from lora_sweep.errors import ConfigError
 from reports import figures, pick, read_results, summary_table, table_rows, write_tables
+from reports.configurations import configuration_summaries
 from reports.doubts import doubts
-from reports.pick_text import seed_summary
 
 LABELS = np.arange(400) % 3
 
@@ -151,7 +151,7 @@ def test_seeds_answer_the_other_question(make_run, make_record) -> None:
         run.write_outcomes(name, outcomes(right))
     results = read_results(run)
     found = pick(results)
-    summary = seed_summary(results, found.chosen)
+    (summary,) = configuration_summaries(results, "eval")
     assert summary.seeds == 3 and summary.bounds[1] - summary.bounds[0] > 2 * 4.303 * summary.spread / math.sqrt(3)
     assert "was trained with 3 seeds: mean accuracy on the evaluation data 83.8 %, 95 % interval" in found.text
 

@@ -104,6 +104,6 @@ def test_evidence_on_unknown_trials_is_none(make_run, make_outcomes, hits) -> No
     evidence, _ = gather(run, {"a": float("nan")}, "eval", Metric("accuracy"))
     assert evidence is not None and evidence.examples == 40
     assert evidence.interval("z") is None and evidence.compare("a", "z") is None and evidence.ties(["z"]) is None
-    assert np.isnan(evidence.error_of_mean(["a", "z"])) and evidence.simultaneous([]) == {}
+    assert evidence.covariance(["a", "z"]) is None and evidence.simultaneous([]) == {}
     assert gather(run, {"a": 0.5}, "eval", Metric("f2"))[0] is None
     assert gather(make_run(name="empty"), {}, "eval", Metric("accuracy"))[0] is None
