@@ -208,6 +208,8 @@ def test_plan_agrees_with_what_was_trained(call, run):
         assert planned[targets, record.config.rank] == record.trainable_parameters
     text = call("plan", "sweep.yaml")
     assert ": 21,410 parameters; 3 trials (random)\nspace: infinitely many configurations, 4 sizes\n" in text
+    again = call("plan", "sweep.yaml", "--set", "finalists.seeds=1")
+    assert "\nfinalists: 3, each trained again with 1 new seed\n" in again
     header = text.splitlines()[2]
     assert header.split()[:5] == ["targets", "rank", "layers", "trainable", "share"]
     assert header.rstrip().endswith("adapter (fp32)  adapter (bf16)")

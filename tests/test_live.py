@@ -63,6 +63,18 @@ def test_stopped_and_failed_trials(terminal):
     assert "2/2 trials" in text
 
 
+def test_new_seeds_make_the_bar_longer(terminal):
+    live = LiveProgress(terminal, "accuracy")
+    live.planned(1)
+    live.ended(record("000-a"))
+    live.stage("training 2 new seeds of each finalist")
+    live.planned(3)
+    live.started("000-a-seed2", config())
+    text = drawn(live, terminal)
+    assert "1/3 trials" in text and "training 2 new seeds of each finalist" in text
+    assert line_of(text, "000-a-seed2")[:3] == ["000-a-seed2", "running", "0/40"]
+
+
 @pytest.mark.parametrize("odd", ["[red]x[/", "[/]", "[bold]", "x\\", "[link=y]z[/link]", ":smile:"])
 def test_names_that_look_like_markup_stand_as_they_are(terminal, odd):
     live = LiveProgress(terminal, "accuracy")
