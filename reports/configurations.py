@@ -92,6 +92,16 @@ def configuration_summaries(
     return (*found, *(_summary(group, part, None) for group in groups if not len(group.rows)))
 
 
+def ruled_out_over_seeds(results: Results) -> frozenset[str]:
+    """The search's trials whose configurations other seeds rule out as the best of the finalists, or of the search.
+
+    By the evaluation data alone, so that a choice that leaves them out has still not seen the test data.
+    """
+    out = [one for one in configuration_summaries(results, "eval") if one.ruled_out]
+    names = {name for one in out for name in (one.trial_id, *dict(one.values))}
+    return frozenset(names & set(results.trials["trial_id"]))
+
+
 def seed_text(results: Results, trial_id: str) -> str:
     """How good the configuration of a trial is over seeds, a sentence or two; empty where it had a single seed."""
     for part in ("test", "eval"):

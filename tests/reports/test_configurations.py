@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from reports import pick, read_results, render_page, table_rows, write_tables
-from reports.configurations import configuration_summaries, seed_text
+from reports.configurations import configuration_summaries, ruled_out_over_seeds, seed_text
 from reports.figures import get_front_info, get_learning_curves_info
 from reports.page_configurations import seed_figures, seed_section
 from reports.statistics import compare_configurations
@@ -83,6 +83,7 @@ def test_finalists_are_judged_by_their_new_seeds_alone(make_seeds, part) -> None
     assert other.ruled_out and other.gain_bounds[0] < other.gain == other.mean - best.mean < other.gain_bounds[1] < 0
     ids = [*dict(best.values), *dict(other.values)]
     groups = [list(dict(one.values).values()) for one in (best, other)]
+    assert ruled_out_over_seeds(results) == {"b"}
     naive = compare_configurations(groups, results.repeat_evidence[part].covariance(ids), 1)
     assert [one.bounds for one in naive] == [best.gain_bounds, other.gain_bounds]
 
@@ -136,12 +137,14 @@ def test_before_the_test_the_evaluation_data_speak(make_seeds) -> None:
 def test_seeds_of_the_search_count_all_unless_one_was_stopped(make_seeds) -> None:
     stop = {"make": {"status": "stopped", "reached": 50}}
     trials = {
-        "a1": (0.8, {}), "a2": (0.82, {}), "b1": (0.6, {}), "b2": (0.61, {}), "c1": (0.9, {}), "c2": (0.1, stop),
+        "a1": (0.8, {}), "a2": (0.82, {}), "a3": (0.81, {}), "b1": (0.6, {}), "b2": (0.61, {}), "b3": (0.6, {}),
+        "c1": (0.9, {}), "c2": (0.1, stop),
         "d1": (0.7, {}),
     }  # fmt: skip
     results = read_results(make_seeds(trials, tested=False))
     best, other = configuration_summaries(results, "eval")
-    assert (best.trial_id, set(dict(best.values)), other.trial_id) == ("a2", {"a1", "a2"}, "b2")
+    assert (best.trial_id, set(dict(best.values)), other.trial_id) == ("a2", {"a1", "a2", "a3"}, "b2")
+    assert ruled_out_over_seeds(results) == {"b1", "b2", "b3"}
     assert math.isnan(best.selected) and other.gain_bounds is not None
     assert configuration_summaries(results, "test") == ()
     assert seed_text(results, "a1") == seed_text(results, "a2") != ""
