@@ -44,6 +44,11 @@ class TrialPoint:
     def is_cut(self) -> bool:
         return bool(self.made)
 
+    @property
+    def label(self) -> str:
+        """A short name: of a cut, what follows its trial's."""
+        return "@" + self.trial_id.partition("@")[2] if self.is_cut else self.trial_id
+
 
 @dataclass(frozen=True)
 class FrontInfo:

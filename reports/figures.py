@@ -156,7 +156,7 @@ def _add_front_line(figure: go.Figure, info: FrontInfo) -> None:
             x=[point.cost for point in front],
             y=[point.quality for point in front],
             mode="lines+text" if len(front) <= 8 else "lines",
-            text=[text(point.trial_id) for point in front],
+            text=[text(point.label) for point in front],
             textposition="top left",
             name="Pareto front",
             hoverinfo="skip",

@@ -51,7 +51,8 @@ def pick_facts(pick: Pick) -> Facts:
     """The chosen configuration as readable facts."""
     row = pick.chosen
     share = f" ({units.share(row['share'])} of the base)" if not math.isnan(row["share"]) else ""
-    alpha = f" ({times_rank(row['alpha'], row['rank'])})" if row["alpha"] > 0 else ""
+    times = times_rank(row["alpha_over_rank"], 1)
+    alpha = f"{units.number(row['alpha'])} ({times})" if row["alpha"] > 0 else f"{times}, layer by layer"
     by_cut = [("Made", f"Trial {row['source']}{cut_words(row)}")] if pick.is_cut else []
     latency = COSTS["latency"].text(row["latency_seconds"])
     timed = [] if math.isnan(row["latency_seconds"]) else [("Latency, unmerged", latency)]
@@ -59,7 +60,7 @@ def pick_facts(pick: Pick) -> Facts:
     return [
         *by_cut,
         ("Rank", row["rank_text"]),
-        ("Alpha", f"{units.number(row['alpha'])}{alpha}"),
+        ("Alpha", alpha),
         ("Dropout", units.number(row["dropout"], 2)),
         ("Targets", str(row["target_label"])),
         ("Learning rate", units.number(row["learning_rate"], 2)),

@@ -295,15 +295,15 @@ def test_what_is_no_run(place, call, command):
 def test_picks_that_cannot_be(place, call, run):
     refused(
         call("pick", "run", "--max-parameters", 999),
-        "--max-parameters: must leave at least one trial, got 999. The smallest is 000-abc with 1,000.",
+        "--max-parameters: must leave at least one candidate, got 999. The nearest is 000-abc with 1,000 parameters.",
     )
     refused(
         call("pick", "run", "--trial", "000-abd"),
-        "--trial: must be a trial of run, got '000-abd'. Close to it: 000-abc, 001-abc.",
+        "--trial: must be a trial of run, or a cut of one, got '000-abd'. Close to it: 000-abc, 001-abc.",
     )
     refused(
         call("pick", "run", "--trial", "001-abc", "--max-parameters", 1000),
-        "--max-parameters: must have room for trial 001-abc with 5,000 parameters, got 1000. Leave out one of the two.",
+        "--max-parameters: must have room for 001-abc with 5,000 parameters, got 1000. Leave out one of the two.",
     )
     refused(call("pick", "run", "--merge"), "--merge: must go with --export. Add --export DIR.")
     refused(

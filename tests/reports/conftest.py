@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from lora_sweep.records import Cost, EvalPoint, TrialConfig, TrialRecord
@@ -184,3 +186,40 @@ def full_run(make_run: MakeRun) -> RunFolder:
     run = make_run(records, None, BASELINES, {r.trial_id: r.metrics["accuracy"] - 0.012 for r in best})
     run.sweep_file.write_text("model: {name: all-MiniLM-L6-v2}\nspace: attention\nbudget: {steps: 200}\n")
     return run
+
+
+HIT_LABELS = np.arange(400) % 3
+
+
+def build_hits(right: int, split: str = "eval", step: int = 200, shift: int = 0) -> pd.DataFrame:
+    """The first `right` of the examples, turned by `shift`, are right: equal shifts make nested answers."""
+    hits = np.roll(np.arange(400) < right, shift)
+    predictions = np.where(hits, HIT_LABELS, (HIT_LABELS + 1) % 3)
+    names = [f"{split}:{i}" for i in range(400)]
+    frame = pd.DataFrame({"example_id": names, "split": split, "step": step, "label": HIT_LABELS})
+    return frame.assign(prediction=predictions, logits=list(np.eye(3, dtype=np.float32)[predictions]))
+
+
+@pytest.fixture
+def outcomes() -> Callable[..., pd.DataFrame]:
+    return build_hits
+
+
+@pytest.fixture
+def make_tied(make_run: MakeRun, make_record: MakeRecord, make_info: Callable[..., Any]) -> MakeRun:
+    """Three that cannot be told from the best, `d` clearly worse, `s` stopped; `b` is the cheapest of the tie set."""
+
+    def make(tested: Any = None, baselines: Any = None, **changes: Any) -> RunFolder:
+        rights = {"a": (340, 90_000, 0), "b": (334, 5_000, 20), "c": (336, 20_000, 15), "d": (250, 900, 0)}
+        records = [
+            make_record(name, right / 400, parameters=parameters, learning_rate=1e-3 + parameters * 1e-9)
+            for name, (right, parameters, _) in rights.items()
+        ]
+        records.append(make_record("s", 0.95, status="stopped", reached=50, parameters=100))
+        run = make_run(records, make_info(**changes), baselines, tested)
+        for name, (right, _, shift) in rights.items():
+            run.write_outcomes(name, build_hits(right, shift=shift))
+        run.write_outcomes("s", build_hits(380, step=50))
+        return run
+
+    return make
