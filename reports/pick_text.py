@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from reports import pick_beside, units
 from reports.candidates import cut_words
+from reports.pick_cost import PARAMETERS
 from reports.results import Results
 from reports.statistics import SeedSummary, TieSet, over_seeds
 
 if TYPE_CHECKING:
     from reports.pick import Pick
+
+_NO_TIES = "without outcomes on the same examples, nobody knows who cannot be told from the best."
 
 
 def explain(pick: Pick, results: Results) -> Iterator[str]:
@@ -134,7 +137,9 @@ def _choice(pick: Pick) -> str:
     if pick.ties is None:
         pool = "stopped trials" if chosen["status"] == "stopped" else pool_words(pick)
         text = f"{_subject(chosen)} has the best figure among the {pool}{room}: {value}.{_what(chosen)}"
-        return f"{text} No trial trained to the end. {_stopped(chosen)}" if chosen["status"] == "stopped" else text
+        if chosen["status"] == "stopped":
+            return f"{text} No trial trained to the end. {_stopped(chosen)}"
+        return text if pick.cost == PARAMETERS else f"{text} The cost had no part in the choice: {_NO_TIES}"
     members = len(pick.ties.member_ids)
     if len(pick.ties.trial_ids) == 1:
         return f"{_subject(chosen)} is the only complete candidate{room}: {value}.{_what(chosen)}"
@@ -202,7 +207,7 @@ def _limits(pick: Pick, results: Results) -> Iterator[str]:
     if metric.gain(value, least) < 0:
         yield f"Its test figure, {metric.text(value)}, does not reach {asked} on the evaluation data."
     elif lowest is not None and lowest < 0:
-        yield f"Its test figure, {metric.text(value)}, reaches {asked}, but its interval leaves room for less."
+        yield f"Its test figure, {metric.text(value)}, reaches {asked}, but its interval goes below."
     else:
         yield f"Its test figure, {metric.text(value)}, reaches {asked}."
 

@@ -36,6 +36,7 @@ class Results:
         path: the run folder.
         metric: the run's quality metric.
         trials, points, baselines: see `trial_frame`, `points_frame`, `baseline_frame`.
+        candidates: complete and stopped trials and the cuts of complete ones, see `candidate_frame`.
         info: the content of run.json, any part of which may be missing.
         sweep: the text of sweep.yaml; empty when there is none.
     """
@@ -45,6 +46,7 @@ class Results:
     trials: pd.DataFrame
     points: pd.DataFrame
     baselines: pd.DataFrame
+    candidates: pd.DataFrame
     info: Mapping[str, Any] = field(default_factory=dict)
     sweep: str = ""
 
@@ -67,13 +69,6 @@ class Results:
     def ranked(self, status: str = "complete") -> pd.DataFrame:
         """The trials with this status that have a metric, best first; equals by fewer parameters, then by id."""
         return sort_by_quality(self.with_status(status), self.metric)
-
-    @cached_property
-    def candidates(self) -> pd.DataFrame:
-        """Complete and stopped trials and the cuts of complete ones, see `candidate_frame`."""
-        run = RunFolder(self.path)
-        curves, latency = run.analysis("rank_curves"), run.analysis("latency")
-        return candidate_frame(self.trials, self.metric, curves, latency, tested_rows(run))
 
     def comparable(self, status: str = "complete") -> pd.DataFrame:
         """The candidates with this status that have a metric, best first; equals by fewer parameters, then by id."""
@@ -182,15 +177,17 @@ def read_results(run: RunFolder | Results) -> Results:
     """Read a run folder once; what was read already passes through."""
     if isinstance(run, Results):
         return run
-    info, records = run_info(run), run.records()
+    info, records, tested = run_info(run), run.records(), tested_rows(run)
     metric = run_metric(info, records)
+    trials = build_trial_frame(records, tested, metric)
     sweep = run.sweep_file.read_text(encoding="utf-8") if run.sweep_file.is_file() else ""
     return Results(
         path=run.path,
         metric=metric,
-        trials=build_trial_frame(records, tested_rows(run), metric),
+        trials=trials,
         points=build_points_frame(records, metric),
         baselines=build_baseline_frame(run.analysis("baselines"), metric),
+        candidates=candidate_frame(trials, metric, run.analysis("rank_curves"), run.analysis("latency"), tested),
         info=info,
         sweep=sweep,
     )

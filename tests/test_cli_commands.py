@@ -198,6 +198,16 @@ def test_pick_within_a_limit(call, run):
     smallest = min(record.trainable_parameters for record in run.records())
     picked = read_json(call("pick", "runs/one", "--max-parameters", smallest, "--json"))
     assert picked["chosen"]["trainable_parameters"] == smallest
+    assert picked["limits"]["max_parameters"] == smallest and picked["candidates"]["all"] == 3
+
+
+def test_pick_by_a_weighted_cost(call, run):
+    picked = read_json(call("pick", "runs/one", "--cost", "train-time=0.5,memory=0.5", "--json"))
+    tied = [record for record in run.records() if record.trial_id in picked["tie_set"]["members"]]
+    largest = max(r.cost.device_seconds for r in tied), max(r.cost.state_bytes for r in tied)
+    costs = {r.trial_id: 0.5 * r.cost.device_seconds / largest[0] + 0.5 * r.cost.state_bytes / largest[1] for r in tied}
+    assert picked["cost"]["values"] == pytest.approx(costs)
+    assert picked["trial_id"] == min(costs, key=costs.get)
 
 
 def test_plan_agrees_with_what_was_trained(call, run):

@@ -223,3 +223,52 @@ def make_tied(make_run: MakeRun, make_record: MakeRecord, make_info: Callable[..
         return run
 
     return make
+
+
+@pytest.fixture
+def add_cuts() -> Callable[..., None]:
+    """Adds cuts of trials to a run: name to right answers of 400, how they are turned, and parameters."""
+
+    def add(run: RunFolder, cuts: Mapping[str, tuple[int, int, int]], **changes: Any) -> None:
+        trials: dict[str, dict[str, Any]] = {}
+        for name, (right, shift, parameters) in cuts.items():
+            source, _, how = name.partition("@")
+            amount = float(how.lstrip("-abcdefghijklmnopqrstuvwxyz"))
+            method = {"rank": "uniform", "energy": "global-energy"}.get(how.rstrip("0123456789"), "layer-energy")
+            ranks = {"l0": int(amount), "l1": int(amount)} if method == "uniform" else {"l0": 1, "l1": 3}
+            cut = {
+                "name": name, "method": method, "amount": amount if method == "uniform" else amount / 100,
+                "ranks": ranks, "energy": 0.9, "metrics": {"accuracy": right / 400, "loss": 0.5},
+                "parameters": parameters, "adapter_parameters": parameters - 100, "adapter_bytes": 4 * parameters,
+            }  # fmt: skip
+            trials.setdefault(source, {"trial_id": source, "recorded": {}, "cuts": []})["cuts"].append(cut | changes)
+            run.write_outcomes(name, build_hits(right, shift=shift))
+        content = {"metric": "accuracy", "mode": "max", "split": "eval", "examples": 400}
+        run.write_analysis("rank_curves", content | {"trials": list(trials.values())})
+
+    return add
+
+
+@pytest.fixture
+def add_latency() -> Callable[..., None]:
+    """Adds unmerged latencies in milliseconds to a run, by trial; quartiles lie a tenth away."""
+
+    def add(run: RunFolder, milliseconds: Mapping[str, float]) -> None:
+        def row(variant: str, size: int, value: float) -> dict[str, Any]:
+            times = {"median_seconds": value, "quartile_1_seconds": 0.9 * value, "quartile_3_seconds": 1.1 * value}
+            return {"variant": variant, "batch_size": size, **times}
+
+        trials = [
+            {
+                "trial_id": name,
+                "rows": [
+                    row(variant, size, times * value / 1000)
+                    for size in (32, 1)
+                    for variant, times in (("base", 0.5 * size), ("unmerged", 1.0 * size), ("merged", 0.5 * size))
+                ],
+            }
+            for name, value in milliseconds.items()
+        ]
+        run.write_analysis("latency", {"device": "cpu", "dtype": "float32", "passes": 30, "trials": trials})
+
+    return add
