@@ -13,6 +13,8 @@ from reports.frame import baseline_frame, points_frame, trial_frame
 from reports.metric import Metric
 from reports.pareto import pareto_front
 from reports.pick import Pick, pick
+from reports.pick_cost import CostRule
+from reports.pick_limits import Limits
 from reports.results import Results, read_results
 from reports.table import SUMMARY_COLUMNS, TableRow, summary_table, table_rows
 
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from reports.page import render_page, write_report
 
 __all__ = [
+    "CostRule",
+    "Limits",
     "Metric",
     "Pick",
     "Results",

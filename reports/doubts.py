@@ -6,11 +6,16 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
+from lora_sweep.store import RunFolder
 from reports import units
+from reports.frame import finite
 from reports.pick import Pick
 from reports.pick_text import seed_sentence, test_examples
 from reports.results import MOST_COMPARED, Results
 from reports.statistics.alignment import NO_OUTCOMES
+
+_SAME = 1e-3
+"""Figures that differ by less than this part are taken for the same, up to rounding."""
 
 
 def doubts(results: Results, pick: Pick | None) -> list[str]:
@@ -18,7 +23,7 @@ def doubts(results: Results, pick: Pick | None) -> list[str]:
     found = [*_unfinished(results)]
     if pick is not None:
         found += [*_beside_baselines(results, pick), *_noise(results, pick), *_selection(results, pick)]
-        found += _unaligned(results)
+        found += [*_unaligned(results), *_remeasured(results)]
     if len(results.trials):
         found += [seed_sentence(results, pick.chosen if pick else None), *_losses(results)]
     notes = results.section("data").get("notes")
@@ -62,7 +67,7 @@ def _noise(results: Results, pick: Pick) -> Iterator[str]:
     half = metric.difference_text((bounds[1] - bounds[0]) / 2)
     it = "it" if pick.ties is None else "the best"
     yield f"The evaluation data have {size}: the pick's figure there is good to about ± {half}." + (
-        f" {pick.tied} of the other {units.plural(pick.candidates - 1, 'trial')} cannot be told apart from {it}."
+        f" {pick.tied} of the other {units.plural(pick.candidates - 1, _noun(pick))} cannot be told apart from {it}."
         if pick.candidates > 1
         else ""
     )
@@ -72,9 +77,11 @@ def _selection(results: Results, pick: Pick) -> Iterator[str]:
     metric, chosen = results.metric, pick.chosen
     if chosen["status"] == "stopped":
         yield "The pick was stopped before its budget ended, because no trial trained to the end."
-    evaluated = int(results.with_status("complete", "stopped")["quality"].notna().sum())
+    evaluated = int(results.candidates["quality"].notna().sum())
     stopped = evaluated - pick.candidates
-    by_scheduler = f" ({stopped} of them stopped by the scheduler, on the same data)" if stopped else ""
+    cuts = f"{pick.cuts} of them cuts" if pick.cuts else ""
+    halted = f"{stopped} of them stopped by the scheduler, on the same data" if stopped else ""
+    by_scheduler = f" ({'; '.join(filter(None, (cuts, halted)))})" if cuts or halted else ""
     if evaluated < 2:
         yield "Only one trial could be compared, so nothing was chosen."
     elif math.isnan(chosen["test_quality"]):
@@ -90,6 +97,10 @@ def _selection(results: Results, pick: Pick) -> Iterator[str]:
         )
     if pick.ties is not None and pick.candidates > 1:
         yield _flattery(results, pick)
+
+
+def _noun(pick: Pick) -> str:
+    return "candidate" if pick.cuts else "trial"
 
 
 def _flattery(results: Results, pick: Pick) -> str:
@@ -110,13 +121,29 @@ def _unaligned(results: Results) -> Iterator[str]:
             continue
         if outcomes.left_out:
             listed = "; ".join(f"{reason} ({number})" for reason, number in reasons.most_common(4))
-            size = units.plural(len(outcomes.left_out), "trial")
+            size = units.plural(len(outcomes.left_out), "trial or cut" if results.has_cuts else "trial")
             yield f"{size} could not be compared with the others example by example on {part}: {listed}."
         if outcomes.dropped:
             size = units.plural(outcomes.dropped, "example")
             yield f"{size} of {part} were left out of the comparisons, because not every trial has an outcome there."
-    if len(results.with_status("complete")) > MOST_COMPARED:
-        yield f"Only the {MOST_COMPARED} leading trials were compared with the best."
+    if (candidates := len(results.comparable())) > MOST_COMPARED:
+        yield f"Only the {MOST_COMPARED} leading of {candidates:,} candidates were compared with the best."
+
+
+def _remeasured(results: Results) -> Iterator[str]:
+    """Whether the cuts were evaluated where their trials reach other figures than they did in the sweep."""
+    if not results.has_cuts:
+        return
+    content, name = RunFolder(results.path).analysis("rank_curves") or {}, results.metric.name
+    for trial in content.get("trials", ()):
+        before = finite(trial.get("recorded", {}).get(name))
+        wholes = (one["metrics"] for one in trial.get("cuts", ()) if one.get("method") == "whole")
+        now = next((finite(metrics.get(name)) for metrics in wholes), math.nan)
+        if abs(now - before) > _SAME * abs(before):
+            yield (
+                f"The cuts of {trial['trial_id']} were evaluated on {content.get('device')} in {content.get('dtype')}, "
+                f"where it reaches {results.metric.text(now)} uncut instead of {results.metric.text(before)}."
+            )
 
 
 def _losses(results: Results) -> Iterator[str]:

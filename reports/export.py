@@ -16,6 +16,8 @@ from reports.results import Results, read_results
 
 _PARETO_COLUMNS = (
     "trial_id",
+    "kind",
+    "source",
     "quality",
     "trainable_parameters",
     "adapter_bytes",
@@ -28,8 +30,9 @@ _PARETO_COLUMNS = (
 def write_tables(run: RunFolder | Results) -> list[Path]:
     """Write RUN/tables/{trials,curves,pareto,baselines}.csv, and {repeats,configurations}.csv where there are seeds.
 
-    `pareto.csv` holds the complete trials that nothing beats on quality and parameters, or on quality and
-    device time, and says which. `repeats.csv` has the columns of `trials.csv` without intervals.
+    `pareto.csv` holds the complete trials and their cuts that nothing beats on quality and parameters, and the trials
+    that nothing beats on quality and device time; it says which. `repeats.csv` has the columns of `trials.csv` without
+    intervals.
 
     Returns:
         The files.
@@ -87,11 +90,12 @@ def _configuration_row(one: ConfigurationSummary) -> dict[str, Any]:
 
 
 def pareto_table(results: Results) -> pd.DataFrame:
-    """The trials on a front, best first, with `front_parameters` and `front_device_seconds`."""
+    """The candidates on a front, best first, with `front_parameters` and `front_device_seconds`."""
     by_size = front_frame(results, "trainable_parameters")
     by_time = front_frame(results, "device_seconds")
     table = by_size[list(_PARETO_COLUMNS)].assign(
-        front_parameters=by_size["on_front"], front_device_seconds=by_time["on_front"]
+        front_parameters=by_size["on_front"],
+        front_device_seconds=by_time["on_front"].reindex(by_size.index, fill_value=False),
     )
     table = table[table["front_parameters"] | table["front_device_seconds"]]
     return table.sort_values("quality", ascending=results.metric.mode == "min", kind="stable")

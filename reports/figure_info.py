@@ -17,11 +17,14 @@ from reports.pareto import pareto_front
 from reports.results import Results, read_results
 
 CostName = Literal["trainable_parameters", "adapter_bytes", "device_seconds", "solo_seconds"]
+_SIZES = ("trainable_parameters", "adapter_bytes")
 
 
 @dataclass(frozen=True)
 class TrialPoint:
-    """One trial in a scatter plot; `quality` is the kept evaluation, `bounds` its 95 % interval over examples."""
+    """One trial or cut in a scatter plot: `quality` is the kept evaluation, `bounds` its 95 % interval over examples,
+    `made` how a cut was made.
+    """
 
     trial_id: str
     status: str
@@ -35,6 +38,16 @@ class TrialPoint:
     on_front: bool = False
     bounds: tuple[float, float] | None = None
     tied: bool = False
+    made: str = ""
+
+    @property
+    def is_cut(self) -> bool:
+        return bool(self.made)
+
+    @property
+    def label(self) -> str:
+        """A short name: of a cut, what follows its trial's."""
+        return "@" + self.trial_id.partition("@")[2] if self.is_cut else self.trial_id
 
 
 @dataclass(frozen=True)
@@ -44,7 +57,8 @@ class FrontInfo:
     Attributes:
         metric: the quality.
         cost: the column of `trial_frame` that is the cost.
-        points: complete and stopped trials whose cost is known and above 0; only complete ones can be on the front.
+        points: complete and stopped trials, and cuts where the cost is a size, whose cost is known and above 0; only
+            complete ones can be on the front.
         baselines: name and quality of each baseline that has one.
     """
 
@@ -102,7 +116,7 @@ class CurvesInfo:
 
 
 def get_front_info(run: RunFolder | Results, cost: CostName = "trainable_parameters") -> FrontInfo:
-    """Quality against a cost, with the Pareto front of the complete trials."""
+    """Quality against a cost, with the Pareto front of the complete trials and, by size, of their cuts."""
     results = read_results(run)
     trials = front_frame(results, cost)
     known = trials[(trials[cost] > 0) & trials["quality"].notna()]
@@ -114,8 +128,12 @@ def get_front_info(run: RunFolder | Results, cost: CostName = "trainable_paramet
 
 
 def front_frame(results: Results, cost: CostName) -> pd.DataFrame:
-    """The complete and stopped trials with a column `on_front`; a stopped or unmeasured one is never on it."""
-    trials = results.with_status("complete", "stopped").copy()
+    """The candidates with a column `on_front`; a stopped or unmeasured one is never on it.
+
+    Cuts are among them where the cost is a size: a cut took the time that its trial took.
+    """
+    known = results.candidates
+    trials = known[(known["kind"] == "trial") | (cost in _SIZES)].copy()
     trials[cost] = trials[cost].astype(float)
     sign = -1.0 if results.metric.mode == "max" else 1.0
     open_to_front = (trials["status"] == "complete") & (trials[cost] > 0)
@@ -159,7 +177,7 @@ def _scored(results: Results) -> pd.DataFrame:
 
 
 def _points(trials: pd.DataFrame, cost: CostName, results: Results) -> Iterator[TrialPoint]:
-    tied = results.tied or frozenset()
+    tied = results.tied_candidates or frozenset()
     for row in trials.to_dict("records"):
         yield TrialPoint(
             trial_id=str(row["trial_id"]),
@@ -174,6 +192,7 @@ def _points(trials: pd.DataFrame, cost: CostName, results: Results) -> Iterator[
             on_front=bool(row.get("on_front", False)),
             bounds=results.interval("eval", str(row["trial_id"]), float(row["quality"])),
             tied=str(row["trial_id"]) in tied,
+            made=f"trial {row['source']} {row['made']}" if row.get("made") else "",
         )
 
 

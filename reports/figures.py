@@ -4,7 +4,8 @@
     plot_rank(get_rank_info(run))                      plot_loss_curves(get_loss_curves_info(run))
     plot_learning_rate(get_learning_rate_info(run))
 
-Trials that the scheduler stopped are hollow, or end in a cross: their value is not that of a finished trial.
+Trials that the scheduler stopped are hollow, or end in a cross: their value is not that of a finished trial. Cuts of
+trained trials are asterisks in the colour of their target set.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ _COSTS = {
 }
 
 _MOST_BARS = 100
+_CUT = "asterisk-open"
 
 
 def plot_front(info: FrontInfo) -> go.Figure:
@@ -60,8 +62,10 @@ def plot_front(info: FrontInfo) -> go.Figure:
     figure = base_figure(title, _evaluated(info.metric), info.metric)
     _add_front_line(figure, info)
     for label, (colour, symbol) in target_marks(point.target_label for point in info.points).items():
-        points = [point for point in info.points if point.target_label == label]
-        _add_points(figure, points, label, colour, symbol, [say(point.cost) for point in points], info.metric)
+        for cut in (False, True):
+            points = [point for point in info.points if point.target_label == label and point.is_cut == cut]
+            mark, name = (_CUT, f"{label}, cut") if cut else (symbol, label)
+            _add_points(figure, points, name, colour, mark, [say(point.cost) for point in points], info.metric)
     _add_baselines(figure, info)
     figure.update_xaxes(type="log", **log_ticks([point.cost for point in info.points], say))
     return figure
@@ -152,7 +156,7 @@ def _add_front_line(figure: go.Figure, info: FrontInfo) -> None:
             x=[point.cost for point in front],
             y=[point.quality for point in front],
             mode="lines+text" if len(front) <= 8 else "lines",
-            text=[text(point.trial_id) for point in front],
+            text=[text(point.label) for point in front],
             textposition="top left",
             name="Pareto front",
             hoverinfo="skip",
@@ -215,7 +219,14 @@ def _add_points(
                 hovertext=[_hover(point, metric, more) for _, point, more in part],
                 hoverinfo="text",
                 error_y=_bars([point for _, point, _ in part]),
-                marker={"size": 9, "color": colour, "symbol": mark, "opacity": 0.95 if part is filled else 0.75},
+                marker={
+                    "size": 9,
+                    "color": colour,
+                    "symbol": mark,
+                    "opacity": 0.95 if part is filled else 0.75,
+                    # an asterisk is drawn by its lines alone
+                    "line": {"width": 1.5 if mark == _CUT else 0, "color": colour},
+                },
             )
 
 
@@ -238,7 +249,7 @@ def _bars(points: Sequence[TrialPoint]) -> dict[str, Any]:
 def _hover(point: TrialPoint, metric: Metric, extra: str = "") -> str:
     status = "" if point.status == "complete" else f" ({point.status} at step {point.reached_step})"
     head = f"<b>{text(point.trial_id)}</b>{status}: {metric.text(point.quality)}"
-    made = f"rank {point.rank}, alpha {units.number(point.alpha)}, {text(point.target_label)}"
+    made = point.made or f"rank {point.rank}, alpha {units.number(point.alpha)}, {text(point.target_label)}"
     worth = f"95 % interval {metric.interval_text(point.bounds)}" if point.bounds else ""
     tied = "cannot be told from the best" if point.tied else ""
     return "<br>".join(part for part in (head, worth, tied, made, text(extra)) if part)

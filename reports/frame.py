@@ -34,13 +34,14 @@ _BASELINE_COLUMNS = (
 def trial_frame(run: RunFolder) -> pd.DataFrame:
     """One row per trial, in the order in which they ended.
 
-    `quality` is the run's metric at the kept evaluation and `test_quality` the same on the test data (finalists
-    only); every metric also stands under `eval_NAME` and `test_NAME`. `step` is the kept evaluation,
-    `reached_step` the last one, `share_of_budget` that over the full budget, `share` the trainable parameters
-    over the base's; trials with the same `configuration` differ in their seeds alone. What is not known is NaN or None.
+    `quality` is the run's metric at the kept evaluation and `test_quality` the same on the test data (finalists,
+    and what was measured there at its export); every metric also stands under `eval_NAME` and `test_NAME`. `step` is
+    the kept evaluation, `reached_step` the last one, `share_of_budget` that over the full budget, `share` the
+    trainable parameters over the base's; trials with the same `configuration` differ in their seeds alone. What is
+    not known is NaN or None.
     """
     records = run.records()
-    return build_trial_frame(records, run.analysis("finalists"), run_metric(run_info(run), records))
+    return build_trial_frame(records, tested_rows(run), run_metric(run_info(run), records))
 
 
 def points_frame(run: RunFolder) -> pd.DataFrame:
@@ -64,11 +65,23 @@ def run_metric(info: Mapping[str, Any], records: Sequence[TrialRecord]) -> Metri
     return read_metric(info, next((record.metrics for record in records if record.metrics), None))
 
 
+def tested_rows(run: RunFolder) -> dict[str, Mapping[str, Any]]:
+    """What was measured on test, by trial or cut: finalists, and adapters that were measured at their export."""
+    rows = [*_rows(run.analysis("exports")), *_rows(run.analysis("finalists"))]
+    return {str(row.get("trial_id")): row for row in rows if _mapping(_mapping(row.get("metrics")).get("test"))}
+
+
+def tested_metrics(tested: Mapping[str, Any], metric: Metric) -> dict[str, float]:
+    """The columns on test of a row of `tested_rows`; NaN where it is empty."""
+    test = _mapping(_mapping(tested.get("metrics")).get("test"))
+    own = {"test_quality": finite(test.get(metric.name)), "test_examples": finite(tested.get("examples"))}
+    return own | _prefixed("test", test)
+
+
 def build_trial_frame(
-    records: Sequence[TrialRecord], finalists: Mapping[str, Any] | None, metric: Metric
+    records: Sequence[TrialRecord], tested: Mapping[str, Mapping[str, Any]], metric: Metric
 ) -> pd.DataFrame:
-    """`trial_frame` from what was read already."""
-    tested = {str(row.get("trial_id")): row for row in _rows(finalists)}
+    """`trial_frame` from what was read already; `tested` as `tested_rows` gives it."""
     rows = [_trial_row(record, tested.get(record.trial_id, {}), metric) for record in records]
     return _frame(rows, _TRIAL_COLUMNS)
 
@@ -118,7 +131,6 @@ def finite(value: object) -> float:
 
 def _trial_row(record: TrialRecord, tested: Mapping[str, Any], metric: Metric) -> dict[str, Any]:
     config, cost = record.config, record.cost
-    test = _mapping(_mapping(tested.get("metrics")).get("test"))
     reached = max([record.step, *(point.step for point in record.history)])
     own = record.model_dump(include={"trial_id", "status", "repeat_of", "step", "error", "tokens", "adapter_bytes"})
     own |= record.model_dump(include={"trainable_parameters", "adapter_parameters", "base_parameters"})
@@ -131,11 +143,9 @@ def _trial_row(record: TrialRecord, tested: Mapping[str, Any], metric: Metric) -
         "reached_step": reached,
         "share_of_budget": min(1.0, reached / config.steps),
         "quality": finite(record.metrics.get(metric.name)),
-        "test_quality": finite(test.get(metric.name)),
-        "test_examples": finite(tested.get("examples")),
         "share": record.trainable_parameters / record.base_parameters if record.base_parameters else math.nan,
     }
-    return own | _prefixed("eval", record.metrics) | _prefixed("test", test)
+    return own | _prefixed("eval", record.metrics) | tested_metrics(tested, metric)
 
 
 def _prefixed(part: str, metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -142,7 +142,9 @@ def _figures(results: Results) -> Iterator[PageFigure]:
     title = results.metric.title
     front = get_front_info(results)
     if front.points:
+        cuts = any(point.is_cut for point in front.points)
         caption = "Nothing measured on the line is beaten on both quality and size. Hollow: stopped early."
+        caption += " Asterisks: trained trials cut to lower ranks, no further training." * cuts
         yield _figure("front", f"{title} against trainable parameters", caption, figures.plot_front(front))
     rank = figures.get_rank_info(results)
     if rank.points:

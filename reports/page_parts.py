@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import units
+from reports.candidates import cut_words
 from reports.pick import Pick
+from reports.pick_cost import COSTS
 from reports.pick_text import test_examples
 from reports.results import Results
 from reports.table import TableRow, times_rank
@@ -49,16 +51,23 @@ def pick_facts(pick: Pick) -> Facts:
     """The chosen configuration as readable facts."""
     row = pick.chosen
     share = f" ({units.share(row['share'])} of the base)" if not math.isnan(row["share"]) else ""
+    times = times_rank(row["alpha_over_rank"], 1)
+    alpha = f"{units.number(row['alpha'])} ({times})" if row["alpha"] > 0 else f"{times}, layer by layer"
+    by_cut = [("Made", f"Trial {row['source']}{cut_words(row)}")] if pick.is_cut else []
+    latency = COSTS["latency"].text(row["latency_seconds"])
+    timed = [] if math.isnan(row["latency_seconds"]) else [("Latency, unmerged", latency)]
     solo = f", {units.duration(row['solo_seconds'])} alone ({row['solo_source']})" if row["solo_seconds"] > 0 else ""
     return [
-        ("Rank", str(int(row["rank"]))),
-        ("Alpha", f"{units.number(row['alpha'])} ({times_rank(row['alpha'], row['rank'])})"),
+        *by_cut,
+        ("Rank", row["rank_text"]),
+        ("Alpha", alpha),
         ("Dropout", units.number(row["dropout"], 2)),
         ("Targets", str(row["target_label"])),
         ("Learning rate", units.number(row["learning_rate"], 2)),
         ("Batch size", str(int(row["batch_size"]))),
         ("Parameters", units.count(row["trainable_parameters"]) + share),
         ("Adapter on disk", units.size(row["adapter_bytes"] or None)),
+        *timed,
         ("Training", f"{units.duration(row['device_seconds'])} of device time{solo}"),
         ("Kept step", f"{int(row['step'])} of {int(row['steps'])}"),
     ]
@@ -104,8 +113,8 @@ def table_columns(rows: Sequence[TableRow], results: Results) -> list[Column]:
     columns = [
         Column("quality", f"Eval {title}", "kept evaluation; it steered the search and the choice"),
         Column("interval", "95 % interval", "of this adapter, over the evaluation examples; not over seeds"),
-        Column("test", f"Test {title}", "finalists and baselines only; it steered nothing"),
-        Column("test_interval", "95 % on test", "over the test examples, for all finalists at once"),
+        Column("test", f"Test {title}", "finalists, measured exports and baselines only; it steered nothing"),
+        Column("test_interval", "95 % on test", "over the test examples, for all adapters measured there at once"),
         Column("rank", "Rank"),
         Column("alpha", "Alpha", "in brackets as a multiple of the rank"),
         Column("dropout", "Dropout"),

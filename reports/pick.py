@@ -1,8 +1,9 @@
-"""Which trial to use: the cheapest of those that cannot be told from the best, and what speaks against it.
+"""Which adapter to use: the cheapest of those that cannot be told from the best, and what speaks against it.
 
-The tie set comes from the outcomes on the evaluation examples; where a run has none, the best figure is picked and the
-text says so. The text says no more than the run shows: the evaluation data chose, so its figure flatters; the test
-figure is the headline; trials that were stopped are not compared with those that trained to the end.
+Candidates are the complete trials and the cuts of their adapters. The tie set comes from the outcomes on the evaluation
+examples; where a run has none, the best figure is picked and the text says so. The text says no more than the run
+shows: the evaluation data chose, so its figure flatters; the test figure is the headline; trials that were stopped are
+not compared with those that trained to the end.
 """
 
 from __future__ import annotations
@@ -19,9 +20,12 @@ import pandas as pd
 from lora_sweep.errors import ConfigError, RunFolderError
 from lora_sweep.store import RunFolder
 from reports import units
+from reports.configurations import ruled_out_over_seeds
 from reports.metric import Metric
-from reports.pick_text import COST_NAMES, explain
-from reports.results import Results, read_results
+from reports.pick_cost import PARAMETERS, CostRule
+from reports.pick_limits import NO_LIMITS, Limits
+from reports.pick_text import explain
+from reports.results import MOST_COMPARED, Results, read_results
 from reports.statistics import Comparison, TieSet
 
 Parsimony = Literal["tie-set", "one-standard-error"]
@@ -29,51 +33,69 @@ Parsimony = Literal["tie-set", "one-standard-error"]
 
 @dataclass(frozen=True)
 class Pick:
-    """One chosen trial and how it stands beside the others.
+    """One chosen adapter and how it stands beside the others.
 
-    The rows are rows of `trial_frame` as mappings.
+    The rows are rows of `candidate_frame` as mappings.
 
     Attributes:
-        chosen: the trial to use.
+        chosen: the trial or cut to use.
         runner_up: the second choice: the next cheapest of the tie set, or else the next best that was open to choice;
             None when there is no other.
-        best: the best of all comparable trials, without any limit; often `chosen` itself.
-        smaller: the smallest trial that cannot be told apart from `chosen` and has fewer parameters; None where
-            `chosen` is the cheapest of the tie set.
+        as_trained: where `chosen` is a cut, the cheapest trial of the tie set; None where there is none.
+        best: the best of all comparable candidates, without any limit; often `chosen` itself.
+        smaller: the smallest candidate that cannot be told apart from `chosen` and has fewer parameters; None where
+            `chosen` has the fewest of the tie set.
         against_best: `chosen` compared with `best` on the evaluation data; its gain is at most 0 as a rule.
         against_runner_up: `chosen` compared with `runner_up`; None without one.
-        tied: how many other trials cannot be told apart: from the best where `ties` is known, else from `chosen`;
+        tied: how many other candidates cannot be told apart: from the best where `ties` is known, else from `chosen`;
             None where that is not known.
-        candidates: how many trials were compared.
-        why: the reasons and reservations, a sentence or two each.
+        candidates: how many candidates there were, `cuts` of them cut.
+        within: how many of them keep to the limits.
+        why: the reasons and reservations, a sentence or two each, the weightiest first.
         metric: what quality means here.
-        ties: the tie set of the trials that were open to choice; None where outcomes are absent.
-        cost: the column of `trial_frame` that "cheapest" means.
+        ties: the tie set of the candidates that were open to choice; None where outcomes are absent.
+        costs: by id, what each member of the tie set that was open to choice costs; NaN where that was not measured.
+        cost: what "cheapest" means.
+        limits: what the pick had to keep to.
         parsimony: which members of the tie set were open to choice.
+        ruled_out: members of the tie set that were left out because of other seeds.
+        by_name: whether it was asked for by its name.
     """
 
     chosen: Mapping[str, Any]
     runner_up: Mapping[str, Any] | None
+    as_trained: Mapping[str, Any] | None
     best: Mapping[str, Any]
     smaller: Mapping[str, Any] | None
     against_best: Comparison
     against_runner_up: Comparison | None
     tied: int | None
     candidates: int
+    cuts: int
+    within: int
     why: tuple[str, ...]
     metric: Metric
     ties: TieSet | None = None
-    cost: str = "trainable_parameters"
+    costs: Mapping[str, float] | None = None
+    cost: CostRule = PARAMETERS
+    limits: Limits = NO_LIMITS
     parsimony: Parsimony = "tie-set"
+    ruled_out: tuple[str, ...] = ()
+    by_name: bool = False
 
     @property
     def trial_id(self) -> str:
+        """The candidate's name: of a trial, or of a cut such as `009-a1df30@rank4`."""
         return str(self.chosen["trial_id"])
 
     @property
+    def is_cut(self) -> bool:
+        return bool(self.chosen["kind"] == "cut")
+
+    @property
     def text(self) -> str:
-        """The reasons as one paragraph."""
-        return " ".join(self.why)
+        """The reasons as a list: the choice, then a line for each."""
+        return "\n".join([self.why[0], *(f"- {sentence}" for sentence in self.why[1:])])
 
     @property
     def quality_given_up(self) -> float:
@@ -86,53 +108,66 @@ class Pick:
         return int(self.best["trainable_parameters"] - self.chosen["trainable_parameters"])
 
 
+@dataclass(frozen=True)
+class _Order:
+    """Candidates in the order of choice, with what decided it; see `Pick`."""
+
+    rows: pd.DataFrame
+    costs: Mapping[str, float] | None = None
+    ruled_out: tuple[str, ...] = ()
+
+
 def pick(
     run: RunFolder | Results,
     *,
-    max_parameters: int | None = None,
     trial: str | None = None,
-    cost: str = "trainable_parameters",
+    limits: Limits = NO_LIMITS,
+    cost: CostRule = PARAMETERS,
     parsimony: Parsimony = "tie-set",
 ) -> Pick:
-    """Choose the trial to use.
+    """Choose the adapter to use.
 
-    The cheapest of the complete trials that cannot be told from the best by the run's metric at the kept evaluation.
-    Equals are decided by quality, then by id. Without outcomes: the best figure, equals by fewer parameters. Only when
-    no trial is complete, the best of the stopped ones.
+    The cheapest of the complete candidates within the limits that cannot be told from the best of them by the run's
+    metric at the kept evaluation. Equals are decided by quality, then by parameters, then by id. Without outcomes: the
+    best figure, equals by fewer parameters. Only when no trial is complete, the best of the stopped ones.
 
     Args:
         run: the run folder, or what was read from it.
-        max_parameters: the most trainable parameters it may have, at least 1.
-        trial: this trial and no other, whatever its rank.
-        cost: trainable_parameters, adapter_bytes, device_seconds or state_bytes.
+        trial: this trial or cut and no other, whatever its rank.
+        limits: what it must keep to; they are applied before the tie set is found.
+        cost: what "cheapest" means.
         parsimony: `one-standard-error` chooses only among members of the tie set within one standard error of the
             best figure: a convention that gives up less quality, and no test.
 
     Raises:
         RunFolderError: no trial has a value of the metric.
-        ConfigError: `trial` is unknown, failed, has no metric or is too large, nothing is as small as
-            `max_parameters`, or `cost` is unknown.
+        ConfigError: `trial` is unknown, failed, has no metric or breaks a limit, no candidate keeps to the limits, or
+            `cost` was measured for none of those that may be chosen.
     """
-    if cost not in COST_NAMES:
-        raise ConfigError("cost", f"must be one of {', '.join(COST_NAMES)}", cost)
     results = read_results(run)
     pool = _comparable(results)
-    room = pool if trial is not None else _within(pool, max_parameters)
+    room = pool if trial is not None else limits.within(pool, results.metric)
     ties = results.ties(room) if room["status"].iloc[0] == "complete" else None
-    order = _order(room, ties, cost, parsimony)
+    order = _order(room, ties, cost, parsimony, ruled_out_over_seeds(results))
     if trial is not None:
         chosen = _named(results, trial)
-        _check_size(chosen, max_parameters)
+        limits.check(chosen, results.metric)
     else:
-        chosen = _as_row(order)
-    bare = replace(_beside_others(results, pool, order, chosen, ties), cost=cost, parsimony=parsimony)
-    sentences = explain(bare, results, max_parameters=max_parameters, by_name=trial is not None)
-    return replace(bare, why=tuple(sentences))
+        chosen = _as_row(order.rows)
+    bare = replace(
+        _beside_others(results, pool, order, chosen, ties),
+        within=len(room),
+        cost=cost,
+        limits=limits,
+        parsimony=parsimony,
+        by_name=trial is not None,
+    )
+    return replace(bare, why=tuple(explain(bare, results)))
 
 
 def _comparable(results: Results) -> pd.DataFrame:
     for status in ("complete", "stopped"):
-        pool = results.ranked(status)
+        pool = results.comparable(status)
         if len(pool):
             return pool
     total, failed = len(results.trials), len(results.with_status("failed"))
@@ -142,67 +177,79 @@ def _comparable(results: Results) -> pd.DataFrame:
 
 
 def _named(results: Results, trial: str) -> dict[str, Any]:
-    rows = results.trials[results.trials["trial_id"] == trial]
+    known = results.candidates
+    rows = known[known["trial_id"] == trial]
+    failed = results.with_status("failed")
+    if rows.empty and trial in set(failed["trial_id"]):
+        error = failed.loc[failed["trial_id"] == trial, "error"].iloc[0]
+        raise ConfigError("--trial", "must be a trial that did not fail", trial, f"It failed: {error}")
     if rows.empty:
-        ids = [str(name) for name in results.trials["trial_id"]]
+        ids = [str(name) for name in (*results.trials["trial_id"], *known.loc[known["kind"] == "cut", "trial_id"])]
         close = difflib.get_close_matches(trial, ids, n=5, cutoff=0.5) or ids[:5]
         fix = f"Close to it: {', '.join(close)}." if close else "The run has no trial yet."
-        raise ConfigError("--trial", f"must be a trial of {results.path}", trial, fix)
+        raise ConfigError("--trial", f"must be a trial of {results.path}, or a cut of one", trial, fix)
     row = _as_row(rows)
-    if row["status"] == "failed":
-        raise ConfigError("--trial", "must be a trial that did not fail", trial, f"It failed: {row['error']}")
     if math.isnan(row["quality"]):
         rule = f"must be a trial with an evaluation of {results.metric.name}"
         raise ConfigError("--trial", rule, trial, f"Its status is {row['status']}.")
     return row
 
 
-def _check_size(row: Mapping[str, Any], limit: int | None) -> None:
-    if limit is not None and row["trainable_parameters"] > limit:
-        rule = f"must have room for trial {row['trial_id']} with {int(row['trainable_parameters']):,} parameters"
-        raise ConfigError("--max-parameters", rule, limit, "Leave out one of the two.")
-
-
-def _within(pool: pd.DataFrame, limit: int | None) -> pd.DataFrame:
-    if limit is None:
-        return pool
-    small = pool[pool["trainable_parameters"] <= limit]
-    if small.empty:
-        least = pool.sort_values("trainable_parameters", kind="stable").iloc[0]
-        fix = f"The smallest is {least['trial_id']} with {int(least['trainable_parameters']):,}."
-        raise ConfigError("--max-parameters", "must leave at least one trial", limit, fix)
-    return small
-
-
-def _order(room: pd.DataFrame, ties: TieSet | None, cost: str, parsimony: Parsimony) -> pd.DataFrame:
-    """The trials in the order of choice: the tie set from the cheapest up, then the others from the best down."""
+def _order(
+    room: pd.DataFrame, ties: TieSet | None, cost: CostRule, parsimony: Parsimony, ruled_out: frozenset[str]
+) -> _Order:
+    """The tie set from the cheapest up, those ruled out behind it, then the others from the best down."""
     if ties is None:
-        return room
+        return _Order(room)
     marks = ties.within_one_error if parsimony == "one-standard-error" else ties.members
     members = [name for name, mark in zip(ties.trial_ids, marks, strict=True) if mark]
     inside = room["trial_id"].isin(members)
+    barred = inside & room["source"].isin(ruled_out)
+    if (barred == inside).all():
+        barred[:] = False
+    open_to_choice = room[inside & ~barred]
+    costs = cost.values(open_to_choice)
+    if costs.isna().all():
+        raise ConfigError(
+            "--cost", "must have been measured for a member of the tie set", cost.formula, _unmeasured(cost)
+        )
     # stable: among the equally cheap the better one stays first
-    return pd.concat([room[inside].sort_values(cost, kind="stable"), room[~inside]])
+    places = costs.sort_values(kind="stable", na_position="last").index
+    rows = pd.concat([room.loc[places], room[barred], room[~inside]])
+    by_id = dict(zip(open_to_choice["trial_id"].astype(str), costs.astype(float), strict=True))
+    return _Order(rows, by_id, tuple(room.loc[barred, "trial_id"].astype(str)))
+
+
+def _unmeasured(cost: CostRule) -> str:
+    if cost.includes("latency"):
+        return "`lora-sweep analyze RUN --top N` measures the latency of the N leading trials; cuts are not timed."
+    return "The records of this run do not hold it."
 
 
 def _beside_others(
-    results: Results, pool: pd.DataFrame, order: pd.DataFrame, chosen: dict[str, Any], ties: TieSet | None
+    results: Results, pool: pd.DataFrame, order: _Order, chosen: dict[str, Any], ties: TieSet | None
 ) -> Pick:
-    others = order[order["trial_id"] != chosen["trial_id"]]
+    others = order.rows[order.rows["trial_id"] != chosen["trial_id"]]
     runner_up, best = _as_row(others) if len(others) else None, _as_row(pool)
     tied, smaller = _tied(results, pool, chosen, ties)
+    trained = others[(others["kind"] == "trial") & others["trial_id"].isin(list(order.costs or ()))]
     return Pick(
         chosen=chosen,
         runner_up=runner_up,
+        as_trained=_as_row(trained) if chosen["kind"] == "cut" and len(trained) else None,
         best=best,
         smaller=smaller,
         against_best=results.compare(chosen, best),
         against_runner_up=results.compare(chosen, runner_up) if runner_up else None,
         tied=tied,
         candidates=len(pool),
+        cuts=int((pool["kind"] == "cut").sum()),
+        within=len(order.rows),
         why=(),
         metric=results.metric,
         ties=ties,
+        costs=order.costs,
+        ruled_out=order.ruled_out,
     )
 
 
@@ -214,6 +261,7 @@ def _tied(
     if ties is not None:
         mask = rest["trial_id"].isin(ties.member_ids).to_numpy()
         return int(mask.sum()), _smaller(rest[mask], chosen) if chosen["trial_id"] in ties.member_ids else None
+    rest = rest.head(MOST_COMPARED)
     compared = [results.compare(chosen, row) for row in rest.to_dict("records")]
     if any(one.told_apart is None for one in compared):
         return None, None

@@ -1,4 +1,4 @@
-"""The words of a pick: why this trial, what it beat, what was given up, what its figures are worth.
+"""The words of a pick: why this one, what its figures are worth, what was compared, what to bear in mind.
 
 Two questions are kept apart: how good this adapter is (over examples) and how good its configuration is (over seeds).
 """
@@ -9,39 +9,31 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from reports import units
+from reports import pick_beside, units
+from reports.candidates import cut_words
 from reports.configurations import seed_text
+from reports.pick_cost import PARAMETERS
 from reports.results import Results
-from reports.statistics import Comparison, TieSet
+from reports.statistics import TieSet
 
 if TYPE_CHECKING:
     from reports.pick import Pick
 
-COST_NAMES = {
-    "trainable_parameters": ("fewest trainable parameters", units.count),
-    "adapter_bytes": ("smallest adapter", units.size),
-    "device_seconds": ("least device time", units.duration),
-    "state_bytes": ("smallest training state", units.size),
-}
-"""What "cheapest" may mean, and how its values are written."""
+_NO_TIES = "without outcomes on the same examples, nobody knows who cannot be told from the best."
 
 
-def explain(pick: Pick, results: Results, *, max_parameters: int | None, by_name: bool) -> Iterator[str]:
+def explain(pick: Pick, results: Results) -> Iterator[str]:
     """The sentences of `Pick.why`, from the choice over the headline figure to the reservations."""
-    yield _named(pick) if by_name else _choice(pick, results, max_parameters)
-    if pick.ties is not None and len(pick.ties.trial_ids) > 1:
-        yield _beaten(pick, pick.ties, results)
+    yield _named(pick) if pick.by_name else _choice(pick)
     yield test_sentence(pick.chosen, results)
-    if pick.chosen["trial_id"] != pick.best["trial_id"]:
-        yield _given_up(pick)
-    if pick.ties is not None and len(pick.ties.trial_ids) > 1 and pick.chosen["trial_id"] in pick.ties.trial_ids:
-        bound = pick.metric.difference_text(pick.ties.at_most_behind(pick.trial_id))
-        yield f"Allowing for chance and for the choice, it lies at most {bound} behind the best of them (95 %)."
-    if pick.runner_up is not None:
-        yield _runner_up(pick, pick.runner_up)
-    if pick.smaller is not None:
-        yield _smaller(pick, pick.smaller)
-    yield from _as_good_baselines(pick, results)
+    if pick.ties is not None and len(pick.ties.trial_ids) > 1:
+        yield _compared(pick, pick.ties, results)
+    yield from _limits(pick, results)
+    yield from pick_beside.baselines(pick, results, test_examples(pick.chosen, results))
+    yield from pick_beside.given_up(pick)
+    yield from pick_beside.alternatives(pick)
+    yield from _timing(pick)
+    yield from _left_out(pick)
     yield from _parsimony(pick)
     yield seed_sentence(results, pick.chosen)
 
@@ -50,10 +42,7 @@ def test_sentence(row: Mapping[str, Any], results: Results) -> str:
     """How good this adapter is: its test figure with examples and interval, or that there is none."""
     metric, value = results.metric, row["test_quality"]
     if math.isnan(value):
-        return (
-            f"It was not measured on the test data: its {metric.text(row['quality'])} comes from the evaluation "
-            "data, which also chose it, and is likely to flatter it."
-        )
+        return _no_test(row, results)
     examples = test_examples(row, results)
     on = f"{units.plural(examples, 'test example')}" if examples else "the test data"
     bounds = results.interval("test", str(row["trial_id"]), value, examples)
@@ -61,19 +50,26 @@ def test_sentence(row: Mapping[str, Any], results: Results) -> str:
     if bounds is None:
         return f"{text}."
     others = len(results.finalist_intervals) if str(row["trial_id"]) in results.finalist_intervals else 0
-    for_all = f", for the {others} finalists at once" if others > 1 else ""
+    for_all = f", for all {others} adapters measured there at once" if others > 1 else ""
     return f"{text}, 95 % interval {metric.interval_text(bounds)}{for_all}."
 
 
-def _as_good_baselines(pick: Pick, results: Results) -> Iterator[str]:
-    """A warning for each baseline that is no worse, on test data where both were measured there, else on eval."""
-    metric = pick.metric
-    for row in results.baselines.to_dict("records"):
-        on_test = not (math.isnan(pick.chosen["test_quality"]) or math.isnan(row["test_quality"]))
-        column, part = ("test_quality", "test") if on_test else ("quality", "evaluation")
-        if metric.gain(row[column], pick.chosen[column]) >= 0:
-            value = metric.text(row[column])
-            yield f"The baseline {row['name']} is no worse: {value} on the {part} data. This adapter gained nothing."
+def _no_test(row: Mapping[str, Any], results: Results) -> str:
+    metric = results.metric
+    text = (
+        f"It was not measured on the test data: its {_evaluated(row, results)} comes from the evaluation data, which "
+        "also chose it, and is likely to flatter it."
+    )
+    trained = results.trials.loc[results.trials["trial_id"] == row["source"], "test_quality"]
+    if row["kind"] == "cut" and trained.notna().any():
+        text += f" Trial {row['source']}, before the cut, reached {metric.text(float(trained.iloc[0]))} on test."
+    return text
+
+
+def _evaluated(row: Mapping[str, Any], results: Results) -> str:
+    metric = results.metric
+    bounds = results.interval("eval", str(row["trial_id"]), row["quality"])
+    return metric.text(row["quality"]) + (f" (95 % interval {metric.interval_text(bounds)})" if bounds else "")
 
 
 def test_examples(row: Mapping[str, Any], results: Results) -> int | None:
@@ -107,35 +103,48 @@ def seeds_per_configuration(results: Results) -> int:
 def _named(pick: Pick) -> str:
     metric, chosen = pick.metric, pick.chosen
     figure = f"{metric.text(chosen['quality'])} {metric.title} on the evaluation data"
-    text = f"Trial {chosen['trial_id']} was asked for by its id: {figure}."
+    text = f"{_subject(chosen)} was asked for by its id: {figure}.{_what(chosen)}"
     return f"{text} {_stopped(chosen)}" if chosen["status"] == "stopped" else text
 
 
-def _choice(pick: Pick, results: Results, limit: int | None) -> str:
+def _subject(row: Mapping[str, Any]) -> str:
+    return f"{'Cut' if row['kind'] == 'cut' else 'Trial'} {row['trial_id']}"
+
+
+def _what(row: Mapping[str, Any]) -> str:
+    return f" It is trial {row['source']}{cut_words(row)}." if row["kind"] == "cut" else ""
+
+
+def _choice(pick: Pick) -> str:
     metric, chosen = pick.metric, pick.chosen
-    room = f" with at most {units.count(limit)} parameters" if limit is not None else ""
-    value = f"{metric.title} on the evaluation data"
+    room = " within the limits" if pick.within < pick.candidates else ""
+    value = f"{metric.text(chosen['quality'])} {metric.title} on the evaluation data"
     if pick.ties is None:
-        pool = "stopped" if chosen["status"] == "stopped" else "complete"
-        figure = metric.text(chosen["quality"])
-        text = f"Trial {chosen['trial_id']} has the best {value} among the {pool} trials{room}: {figure}."
-        return f"{text} No trial trained to the end. {_stopped(chosen)}" if chosen["status"] == "stopped" else text
-    figure = metric.text(chosen["quality"])
-    bounds = results.interval("eval", pick.trial_id, chosen["quality"])
-    figure += f", 95 % interval {metric.interval_text(bounds)}" if bounds else ""
-    members, compared = len(pick.ties.member_ids), len(pick.ties.trial_ids)
-    if compared == 1:
-        return f"Trial {chosen['trial_id']} is the only complete trial{room}: {figure} ({value})."
+        pool = "stopped trials" if chosen["status"] == "stopped" else pool_words(pick)
+        text = f"{_subject(chosen)} has the best figure among the {pool}{room}: {value}.{_what(chosen)}"
+        if chosen["status"] == "stopped":
+            return f"{text} No trial trained to the end. {_stopped(chosen)}"
+        return text if pick.cost == PARAMETERS else f"{text} The cost had no part in the choice: {_NO_TIES}"
+    members = len(pick.ties.member_ids)
+    if len(pick.ties.trial_ids) == 1:
+        return f"{_subject(chosen)} is the only complete candidate{room}: {value}.{_what(chosen)}"
     if members == 1:
-        return (
-            f"Trial {chosen['trial_id']} alone can be the best of {compared} complete trials{room}: {figure} ({value})."
-        )
-    name, say = COST_NAMES[pick.cost]
+        return f"{_subject(chosen)} alone can be the best{room}: {value}.{_what(chosen)}"
     rule = " and lie within one standard error of it" if pick.parsimony == "one-standard-error" else ""
+    how = pick.cost.text(dict(chosen), (pick.costs or {})[pick.trial_id])
+    least = pick.cost.single.least if pick.cost.single else f"lowest cost by {pick.cost.formula}"
     return (
-        f"Trial {chosen['trial_id']} has the {name} ({say(chosen[pick.cost])}) of the {members} that cannot be told "
-        f"from the best{rule}, among {compared} complete trials{room}: {figure} ({value})."
+        f"{_subject(chosen)} has the {least} ({how}) of the {members} that cannot be told from the "
+        f"best{room}{rule}.{_what(chosen)}"
     )
+
+
+def pool_words(pick: Pick) -> str:
+    """What was compared: `4 complete trials`, or `31 candidates (3 complete trials and 28 cuts of them)`."""
+    trials = units.plural(pick.candidates - pick.cuts, "complete trial")
+    if not pick.cuts:
+        return trials
+    return f"{pick.candidates} candidates ({trials} and {units.plural(pick.cuts, 'cut')} of them)"
 
 
 def _stopped(row: Mapping[str, Any]) -> str:
@@ -143,49 +152,75 @@ def _stopped(row: Mapping[str, Any]) -> str:
     return f"It was stopped after {reached}, so its figure is not comparable with that of a finished trial."
 
 
-def _beaten(pick: Pick, ties: TieSet, results: Results) -> str:
-    """Which trials the evaluation data rule out, and whether a trial asked for by name is one of them."""
+def _compared(pick: Pick, ties: TieSet, results: Results) -> str:
+    """What was compared, what is ruled out, and whether what was asked for by name is."""
     evidence = results.evidence["eval"][0]
-    assert evidence is not None
-    out = len(ties.trial_ids) - len(ties.member_ids)
-    how = f"each compared with all others at once on the same {units.plural(evidence.examples, 'example')}"
-    if pick.trial_id in ties.trial_ids and pick.trial_id not in ties.member_ids:
-        others = f" and {units.plural(out - 1, 'other trial')}" if out > 1 else ""
-        return f"The evaluation data rule it{others} out as the best (95 %, {how})."
-    if out == 0:
-        return f"It beat none: the evaluation data rule out no trial as the best (95 %, {how})."
-    return f"The evaluation data rule out {units.plural(out, 'trial')} as the best (95 %, {how})."
-
-
-def _given_up(pick: Pick) -> str:
-    metric, difference = pick.metric, pick.against_best
-    saved = pick.parameters_saved
-    size = f"{units.count(abs(saved))} {'fewer' if saved > 0 else 'more'} parameters" if saved else "as many parameters"
-    beside = f"than the best trial, {pick.best['trial_id']}"
-    if difference.gain > 0:
-        return f"It is {metric.difference_text(difference.gain)} better {beside}, which is complete, with {size}."
-    if difference.gain == 0:
-        return f"It is equal to {pick.best['trial_id']} on the evaluation data, with {size}."
-    return f"It is {metric.difference_text(difference.gain)} worse {beside}, with {size}{_worth(pick, difference)}."
-
-
-def _runner_up(pick: Pick, row: Mapping[str, Any]) -> str:
-    difference = pick.against_runner_up
-    assert difference is not None
-    name = f"{row['trial_id']} ({units.count(row['trainable_parameters'])} parameters)"
-    if difference.gain == 0:
-        return f"The next candidate, {name}, is equal on the evaluation data."
-    side = "behind" if difference.gain > 0 else "ahead"
-    size = pick.metric.difference_text(difference.gain)
-    return f"The next candidate, {name}, is {size} {side}{_worth(pick, difference)}."
-
-
-def _smaller(pick: Pick, row: Mapping[str, Any]) -> str:
-    times = pick.chosen["trainable_parameters"] / max(1, row["trainable_parameters"])
-    return (
-        f"The smallest trial that cannot be told apart from it is {row['trial_id']} with "
-        f"{units.count(row['trainable_parameters'])} parameters, {times:.1f} times fewer."
+    examples = f" {units.plural(evidence.examples, 'example')}" if evidence else " examples"
+    chosen = pick.chosen
+    figure = "" if math.isnan(chosen["test_quality"]) else f" Its own figure there is {_evaluated(chosen, results)}."
+    compared, out = len(ties.trial_ids), len(ties.trial_ids) - len(ties.member_ids)
+    leading = "leading " * (compared < pick.within)
+    of = f"{compared:,} {leading}of the " if compared < pick.candidates else "the "
+    how = (
+        f"Compared: {of}{pool_words(pick)}, each with all others at once on the same{examples} of the evaluation data."
     )
+    if pick.trial_id in ties.trial_ids and pick.trial_id not in ties.member_ids:
+        others = f" and {units.plural(out - 1, 'other')}" if out > 1 else ""
+        return f"{how} That rules it{others} out as the best (95 %).{figure}"
+    said = f"{out} {'is' if out == 1 else 'are'}" if out else "None is"
+    return f"{how} {said} ruled out as the best (95 %).{figure}"
+
+
+def _limits(pick: Pick, results: Results) -> Iterator[str]:
+    """What the pick had to keep to, and how its test figure stands to a quality that was asked for."""
+    rules = pick.limits.rules(pick.metric)
+    if not rules:
+        return
+    text = f"It keeps to {' and '.join(rule.text for rule in rules)}"
+    yield f"{text}." if pick.by_name else f"{text}, as {pick.within} of {pick.candidates} candidates do."
+    least = pick.limits.min_quality
+    if least is None:
+        return
+    metric, chosen = pick.metric, pick.chosen
+    value = chosen["test_quality"]
+    asked = f"the {metric.text(least)} that was asked for"
+    if math.isnan(value):
+        yield f"Whether it keeps {asked} on new data is not known: it has no test figure."
+        return
+    bounds = results.interval("test", pick.trial_id, value, test_examples(chosen, results))
+    lowest = None if bounds is None else min(metric.gain(bound, least) for bound in bounds)
+    if metric.gain(value, least) < 0:
+        yield f"Its test figure, {metric.text(value)}, does not reach {asked} on the evaluation data."
+    elif lowest is not None and lowest < 0:
+        yield f"Its test figure, {metric.text(value)}, reaches {asked}, but its interval goes below."
+    else:
+        yield f"Its test figure, {metric.text(value)}, reaches {asked}."
+
+
+def _timing(pick: Pick) -> Iterator[str]:
+    """What a choice by latency rests on, and whom it could not compare."""
+    if not pick.cost.includes("latency") and pick.limits.max_latency_ms is None:
+        return
+    low, high = pick.chosen["latency_low"], pick.chosen["latency_high"]
+    if not math.isnan(low):
+        yield (
+            f"Its latency is the median of unmerged passes; the quartiles are {units.number(1000 * low)} to "
+            f"{units.number(1000 * high)} ms, and where those of two candidates overlap their order may be chance. "
+            "Merged into the base, every candidate runs at the base's speed."
+        )
+    costs = pick.costs or {}
+    unknown = sum(math.isnan(value) for value in costs.values()) if pick.cost.includes("latency") else 0
+    if unknown:
+        yield (
+            f"{unknown} of the {len(costs)} open to choice were not timed and could not be chosen by latency; "
+            "`lora-sweep analyze RUN --top N` times the N leading trials, and no cuts."
+        )
+
+
+def _left_out(pick: Pick) -> Iterator[str]:
+    if pick.ruled_out:
+        names = ", ".join(pick.ruled_out[:5]) + (" and others" if len(pick.ruled_out) > 5 else "")
+        yield f"Left out of the choice, because with other seeds their configuration is ruled out as the best: {names}."
 
 
 def _parsimony(pick: Pick) -> Iterator[str]:
@@ -194,23 +229,10 @@ def _parsimony(pick: Pick) -> Iterator[str]:
     if ties is None or pick.parsimony != "tie-set" or pick.trial_id not in ties.member_ids:
         return
     within = [name for name, mark in zip(ties.trial_ids, ties.within_one_error, strict=True) if mark]
-    if pick.trial_id not in within:
+    costs = {name: value for name, value in (pick.costs or {}).items() if name in within and not math.isnan(value)}
+    if pick.trial_id not in within and costs:
         yield (
-            f"It lies more than one standard error behind; by the one-standard-error rule, a convention and no test, "
-            f"only {', '.join(within[:5])}{' and others' if len(within) > 5 else ''} would be open to choice."
+            "It lies more than one standard error behind the best figure. By the one-standard-error rule "
+            "(`--parsimony one-standard-error`), a convention and no test, the pick would be "
+            f"{min(costs, key=costs.__getitem__)}."
         )
-
-
-def _worth(pick: Pick, difference: Comparison) -> str:
-    """Whether the evaluation data can tell a difference, as the end of a sentence."""
-    if difference.paired and difference.bounds is not None and difference.p_value is not None:
-        low, high = difference.bounds
-        flipped = (-high, -low) if difference.gain < 0 else (low, high)
-        chance = "p < 0.001" if difference.p_value < 0.001 else f"p = {difference.p_value:.2g}"
-        return f" (95 % interval {pick.metric.gain_text(flipped)}, {chance}, paired)"
-    if difference.told_apart is None or difference.half_width is None:
-        return "; whether that is more than chance was not tested"
-    half = pick.metric.difference_text(difference.half_width)
-    if difference.told_apart:
-        return f", more than the {half} that this many evaluation examples can tell apart"
-    return f"; differences under about {half} cannot be told apart on this many evaluation examples"

@@ -11,12 +11,21 @@ from typing import Any
 import pandas as pd
 
 from lora_sweep.store import RunFolder
-from reports.frame import build_baseline_frame, build_points_frame, build_trial_frame, finite, run_info, run_metric
+from reports.candidates import candidate_frame
+from reports.frame import (
+    build_baseline_frame,
+    build_points_frame,
+    build_trial_frame,
+    finite,
+    run_info,
+    run_metric,
+    tested_rows,
+)
 from reports.metric import Metric
 from reports.statistics import Comparison, Evidence, Outcomes, TieSet, compare, gather, interval
 
 MOST_COMPARED = 256
-"""How many leading trials are compared example by example: the comparison grows with their square."""
+"""How many leading candidates are compared example by example: the comparison grows with their square."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,7 @@ class Results:
         metric: the run's quality metric.
         trials, points, baselines: see `trial_frame`, `points_frame`, `baseline_frame`; without repeats.
         repeats: the trials that train a finalist's configuration again with another seed: no candidates of their own.
+        candidates: complete and stopped trials and the cuts of complete ones, see `candidate_frame`.
         info: the content of run.json, any part of which may be missing.
         sweep: the text of sweep.yaml; empty when there is none.
     """
@@ -38,6 +48,7 @@ class Results:
     points: pd.DataFrame
     baselines: pd.DataFrame
     repeats: pd.DataFrame
+    candidates: pd.DataFrame
     info: Mapping[str, Any] = field(default_factory=dict)
     sweep: str = ""
 
@@ -67,15 +78,22 @@ class Results:
         ranked = self.ranked("complete")
         return ranked[ranked["trial_id"].isin(self.repeats["repeat_of"])]
 
+    def comparable(self, status: str = "complete") -> pd.DataFrame:
+        """The candidates with this status that have a metric, best first; equals by fewer parameters, then by id."""
+        return sort_by_quality(self.candidates[self.candidates["status"] == status], self.metric)
+
+    @property
+    def has_cuts(self) -> bool:
+        """Whether cut adapters are among the candidates."""
+        return bool((self.candidates["kind"] == "cut").any())
+
     @cached_property
     def evidence(self) -> Mapping[str, tuple[Evidence | None, Outcomes]]:
-        """What the outcomes of `eval` (leading complete trials) and of `test` (finalists) say, by part."""
-        leading = self.ranked("complete").head(MOST_COMPARED)
-        tested = self.trials[self.trials["test_quality"].notna()].head(MOST_COMPARED)
-        run, steps = RunFolder(self.path), _pairs(leading, "step")
+        """What the outcomes of `eval` (leading candidates) and of `test` (whatever was measured there) say, by part."""
+        tested = self.candidates[self.candidates["test_quality"].notna()].head(MOST_COMPARED)
         return {
-            "eval": gather(run, _pairs(leading, "quality"), "eval", self.metric, steps),
-            "test": gather(run, _pairs(tested, "test_quality"), "test", self.metric),
+            "eval": self._gather(self.comparable().head(MOST_COMPARED)),
+            "test": gather(RunFolder(self.path), _pairs(tested, "test_quality"), "test", self.metric),
         }
 
     @cached_property
@@ -83,26 +101,33 @@ class Results:
         """What the outcomes of the complete repeats say, by part."""
         repeats = self.repeats[self.repeats["status"] == "complete"]
         tested = repeats[repeats["test_quality"].notna()]
-        run, steps = RunFolder(self.path), _pairs(repeats, "step")
         return {
-            "eval": gather(run, _pairs(repeats, "quality"), "eval", self.metric, steps)[0],
-            "test": gather(run, _pairs(tested, "test_quality"), "test", self.metric)[0],
+            "eval": self._gather(repeats)[0],
+            "test": gather(RunFolder(self.path), _pairs(tested, "test_quality"), "test", self.metric)[0],
         }
 
-    def ties(self, trials: pd.DataFrame | None = None) -> TieSet | None:
-        """The tie set of some complete trials, by default of all that have a metric.
+    def ties(self, candidates: pd.DataFrame | None = None) -> TieSet | None:
+        """The tie set of some complete candidates, best first, by default of all that have a metric.
 
-        None where outcomes are absent, and where those of the best are: the others then say nothing about the best.
+        Of more than `MOST_COMPARED` the leading ones are compared. None where outcomes are absent, and where those of
+        the best are: the others then say nothing about the best.
         """
-        pool = self.ranked("complete") if trials is None else trials
-        evidence = self.evidence["eval"][0]
-        if evidence is None or pool.empty or pool["trial_id"].iloc[0] not in evidence.trial_ids:
+        pool = (self.comparable() if candidates is None else candidates).head(MOST_COMPARED)
+        names = [str(name) for name in pool["trial_id"]]
+        evidence = self.evidence["eval"][0] if set(names) <= self._leading else self._gather(pool)[0]
+        if evidence is None or not names or names[0] not in evidence.trial_ids:
             return None
-        return evidence.ties([str(name) for name in pool["trial_id"]])
+        return evidence.ties(names)
 
     @cached_property
     def tied(self) -> frozenset[str] | None:
-        """The complete trials that cannot be told from the best; None where that is not known."""
+        """The complete trials that cannot be told from the best candidate; None where that is not known."""
+        members = self.tied_candidates
+        return None if members is None else members & frozenset(self.trials["trial_id"].astype(str))
+
+    @cached_property
+    def tied_candidates(self) -> frozenset[str] | None:
+        """The trials and cuts that cannot be told from the best candidate; None where that is not known."""
         found = self.ties()
         return None if found is None else frozenset(found.member_ids)
 
@@ -125,21 +150,41 @@ class Results:
         return own or interval(self.metric, value, examples or self.examples(part))
 
     def compare(self, first: Mapping[str, Any], second: Mapping[str, Any]) -> Comparison:
-        """Two trials on the evaluation data, example by example where both have outcomes."""
+        """Two candidates on the evaluation data, example by example where both have outcomes."""
+        names = (str(first["trial_id"]), str(second["trial_id"]))
         evidence = self.evidence["eval"][0]
-        found = evidence.compare(str(first["trial_id"]), str(second["trial_id"])) if evidence else None
+        if self._beyond_leading(first, second):
+            evidence = self._gather(pd.DataFrame([first, second]))[0]
+        found = evidence.compare(*names) if evidence else None
         return found or compare(self.metric, first["quality"], second["quality"], self.examples("eval"))
 
     def beside_baseline(
-        self, row: Mapping[str, Any], baseline: Mapping[str, Any], examples: int | None
+        self, row: Mapping[str, Any], baseline: Mapping[str, Any], examples: int | None, part: str = "test"
     ) -> Comparison | None:
-        """A trial and a baseline on the test data; None where one of them was not measured there."""
-        values = {str(row["trial_id"]): row["test_quality"], str(baseline["outcomes_id"]): baseline["test_quality"]}
+        """A candidate and a baseline on a part of the data; None where one of them was not measured there."""
+        column = "test_quality" if part == "test" else "quality"
+        values = {str(row["trial_id"]): row[column], str(baseline["outcomes_id"]): baseline[column]}
         if any(pd.isna(value) for value in values.values()) or len(values) < 2:
             return None
-        evidence, _ = gather(RunFolder(self.path), values, "test", self.metric)
+        evidence, _ = gather(RunFolder(self.path), values, part, self.metric)
         found = evidence.compare(*values) if evidence else None
-        return found or compare(self.metric, row["test_quality"], baseline["test_quality"], examples)
+        return found or compare(self.metric, row[column], baseline[column], examples)
+
+    @cached_property
+    def _leading(self) -> frozenset[str]:
+        return frozenset(self.comparable()["trial_id"].head(MOST_COMPARED).astype(str))
+
+    def _beyond_leading(self, *rows: Mapping[str, Any]) -> bool:
+        """Whether one of some complete candidates is too far behind to be in the evidence, and none was left out."""
+        names, known = {str(row["trial_id"]) for row in rows}, self.evidence["eval"][0]
+        complete = all(row["status"] == "complete" for row in rows)
+        usable = known is not None and names & self._leading <= set(known.trial_ids)
+        return complete and len(names) == len(rows) and not names <= self._leading and usable
+
+    def _gather(self, candidates: pd.DataFrame) -> tuple[Evidence | None, Outcomes]:
+        """What the outcomes of `eval` say of some candidates."""
+        recorded, steps = _pairs(candidates, "quality"), _pairs(candidates, "step")
+        return gather(RunFolder(self.path), recorded, "eval", self.metric, steps)
 
 
 def _pairs(trials: pd.DataFrame, column: str) -> dict[str, Any]:
@@ -150,18 +195,20 @@ def read_results(run: RunFolder | Results) -> Results:
     """Read a run folder once; what was read already passes through."""
     if isinstance(run, Results):
         return run
-    info, records = run_info(run), run.records()
+    info, records, tested = run_info(run), run.records(), tested_rows(run)
     metric = run_metric(info, records)
-    sweep = run.sweep_file.read_text(encoding="utf-8") if run.sweep_file.is_file() else ""
     searched = [record for record in records if record.repeat_of is None]
     repeated = [record for record in records if record.repeat_of is not None]
+    trials = build_trial_frame(searched, tested, metric)
+    sweep = run.sweep_file.read_text(encoding="utf-8") if run.sweep_file.is_file() else ""
     return Results(
         path=run.path,
         metric=metric,
-        trials=build_trial_frame(searched, run.analysis("finalists"), metric),
+        trials=trials,
         points=build_points_frame(searched, metric),
         baselines=build_baseline_frame(run.analysis("baselines"), metric),
-        repeats=build_trial_frame(repeated, run.analysis("finalists"), metric),
+        repeats=build_trial_frame(repeated, tested, metric),
+        candidates=candidate_frame(trials, metric, run.analysis("rank_curves"), run.analysis("latency"), tested),
         info=info,
         sweep=sweep,
     )

@@ -96,7 +96,7 @@ def test_run_prints_results_and_no_progress(swept, run):
     assert all(record.trial_id in done.stdout for record in run.records())
     assert "odd [red]label[/" in done.stdout
     assert "report: runs/one/report.html" in lines
-    assert lines[-2].startswith("pick: Trial ")
+    assert sum(line.startswith("pick: Trial ") for line in lines) == 1 and lines[-2].startswith("- ")
     assert lines[-1].startswith("export it: lora-sweep pick runs/one --trial 00") and lines[-1].endswith("--export DIR")
 
 
@@ -183,10 +183,11 @@ def picked_of(run):
 def test_pick(call, run):
     best = picked_of(run)
     text = call("pick", "runs/one")
-    assert text.startswith(f"Trial {best.trial_id} ") and "the best" in text and text.count("\n") == 1
+    assert text.startswith(f"Trial {best.trial_id} ") and "the best" in text
+    assert all(line.startswith("- ") for line in text.splitlines()[1:])
     picked = read_json(call("pick", "runs/one", "--json"))
     assert picked["trial_id"] == best.trial_id
-    assert picked["why"] == text.strip()
+    assert [picked["why"][0], *(f"- {one}" for one in picked["why"][1:])] == text.splitlines()
     assert picked["export"] is None
     assert picked["chosen"]["trainable_parameters"] == best.trainable_parameters
     assert picked["chosen"]["quality"] == best.metrics["accuracy"]
@@ -197,6 +198,16 @@ def test_pick_within_a_limit(call, run):
     smallest = min(record.trainable_parameters for record in run.records())
     picked = read_json(call("pick", "runs/one", "--max-parameters", smallest, "--json"))
     assert picked["chosen"]["trainable_parameters"] == smallest
+    assert picked["limits"]["max_parameters"] == smallest and picked["candidates"]["all"] == 3
+
+
+def test_pick_by_a_weighted_cost(call, run):
+    picked = read_json(call("pick", "runs/one", "--cost", "train-time=0.5,memory=0.5", "--json"))
+    tied = [record for record in run.records() if record.trial_id in picked["tie_set"]["members"]]
+    largest = max(r.cost.device_seconds for r in tied), max(r.cost.state_bytes for r in tied)
+    costs = {r.trial_id: 0.5 * r.cost.device_seconds / largest[0] + 0.5 * r.cost.state_bytes / largest[1] for r in tied}
+    assert picked["cost"]["values"] == pytest.approx(costs)
+    assert picked["trial_id"] == min(costs, key=costs.get)
 
 
 def test_plan_agrees_with_what_was_trained(call, run):

@@ -295,16 +295,29 @@ def test_what_is_no_run(place, call, command):
 def test_picks_that_cannot_be(place, call, run):
     refused(
         call("pick", "run", "--max-parameters", 999),
-        "--max-parameters: must leave at least one trial, got 999. The smallest is 000-abc with 1,000.",
+        "--max-parameters: must leave at least one candidate, got 999. The nearest is 000-abc with 1,000 parameters.",
     )
     refused(
         call("pick", "run", "--trial", "000-abd"),
-        "--trial: must be a trial of run, got '000-abd'. Close to it: 000-abc, 001-abc.",
+        "--trial: must be a trial of run, or a cut of one, got '000-abd'. Close to it: 000-abc, 001-abc.",
     )
     refused(
         call("pick", "run", "--trial", "001-abc", "--max-parameters", 1000),
-        "--max-parameters: must have room for trial 001-abc with 5,000 parameters, got 1000. Leave out one of the two.",
+        "--max-parameters: must have room for 001-abc with 5,000 parameters, got 1000. Leave out one of the two.",
     )
+    for option, value, message in (
+        ("--max-parameters", "few", "must be a number of at least 1, such as 300k or 4M, got 'few'."),
+        ("--max-bytes", "0", "must be a number of at least 1, such as 300k or 4M, got '0'."),
+        ("--max-latency", "3", "must leave at least one candidate, got 3.0. No candidate has a measured latency."),
+        ("--max-latency", "-3", "must be above 0, got -3.0"),
+        ("--min-quality", "80", "must be between 0 and 1, got 80.0. Accuracy is a share: write 0.7 or 70%."),
+        ("--min-quality", "99%", "must leave at least one candidate, got 0.99. The nearest is 001-abc with 60.0 %"),
+        ("--cost", "weight", "must be of parameters, bytes, latency, memory, train-time, got 'weight'"),
+        ("--cost", "bytes,latency", "must have weights above 0, got 'bytes,latency'."),
+        ("--parsimony", "strict", "must be tie-set or one-standard-error, got 'strict'"),
+    ):
+        code, out, err = call("pick", "run", option, value)
+        assert (code, out) == (2, "") and err.startswith(f"error: {option}: {message}"), err
     refused(call("pick", "run", "--merge"), "--merge: must go with --export. Add --export DIR.")
     refused(
         call("pick", "run", "--export", "out"),

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import sys
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import typer
@@ -24,6 +26,18 @@ def print_table(columns: list[str], rows: list[list[str]]) -> None:
         table.add_row(*(Text(cell) for cell in row))
     console = Console()
     Console(width=console.width if console.is_terminal else 200).print(table)
+
+
+def print_list(head: str, sentences: Sequence[str]) -> None:
+    """The first sentence behind `head`, the others as a list; wrapped where there is a terminal."""
+    width = min(shutil.get_terminal_size().columns, 120) if sys.stdout.isatty() else 0
+    for number, sentence in enumerate(sentences):
+        line, indent = (f"{head}{sentence}", "") if number == 0 else (f"- {sentence}", "  ")
+        # ids and commands are there to be copied
+        wrapper = textwrap.TextWrapper(
+            width or len(line) + 1, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+        )
+        typer.echo(wrapper.fill(line))
 
 
 def print_json(value: Any) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from lora_sweep.cli.output import fail, print_table
+from lora_sweep.cli.output import fail, print_list, print_table
 from lora_sweep.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,7 +60,8 @@ def finish(run: RunFolder) -> None:
     except InputError as error:
         reason = next((f" The first failed with {record.error}" for record in run.records() if record.error), "")
         fail(f"{error}{reason}", 1)
-    typer.echo(f"pick: {choice.text}\nexport it: lora-sweep pick {run.path} --trial {choice.trial_id} --export DIR")
+    print_list("pick: ", choice.why)
+    typer.echo(f"export it: lora-sweep pick {run.path} --trial {choice.trial_id} --export DIR")
 
 
 def _commit() -> str | None:

@@ -29,6 +29,22 @@ def test_analyze(finished: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: p
     ]  # fmt: skip
 
 
+def test_a_cut_can_be_picked_and_exported(
+    finished: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("--top", 1, "--skip", "importance", "--skip", "latency", "--skip", "spectra", "--device", "cpu")
+    assert call(monkeypatch, "analyze", finished.path, *arguments) == 0
+    curves = finished.analysis("rank_curves")
+    assert curves is not None
+    name = curves["trials"][0]["cuts"][1]["name"]
+    assert call(monkeypatch, "pick", finished.path, "--trial", name, "--export", tmp_path / "out") == 0
+    assert f"Cut {name} was asked for by its id" in capsys.readouterr().out
+    for file in ("adapter_config.json", "adapter_model.safetensors"):
+        assert (tmp_path / "out" / file).read_bytes() == (finished.adapter_dir(name) / file).read_bytes()
+    assert call(monkeypatch, "pick", finished.path, "--trial", name + "0") == 2
+    assert f"Close to it: {name}" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from lora_sweep.records import Cost, EvalPoint, TrialConfig, TrialRecord
@@ -184,3 +186,89 @@ def full_run(make_run: MakeRun) -> RunFolder:
     run = make_run(records, None, BASELINES, {r.trial_id: r.metrics["accuracy"] - 0.012 for r in best})
     run.sweep_file.write_text("model: {name: all-MiniLM-L6-v2}\nspace: attention\nbudget: {steps: 200}\n")
     return run
+
+
+HIT_LABELS = np.arange(400) % 3
+
+
+def build_hits(right: int, split: str = "eval", step: int = 200, shift: int = 0) -> pd.DataFrame:
+    """The first `right` of the examples, turned by `shift`, are right: equal shifts make nested answers."""
+    hits = np.roll(np.arange(400) < right, shift)
+    predictions = np.where(hits, HIT_LABELS, (HIT_LABELS + 1) % 3)
+    names = [f"{split}:{i}" for i in range(400)]
+    frame = pd.DataFrame({"example_id": names, "split": split, "step": step, "label": HIT_LABELS})
+    return frame.assign(prediction=predictions, logits=list(np.eye(3, dtype=np.float32)[predictions]))
+
+
+@pytest.fixture
+def outcomes() -> Callable[..., pd.DataFrame]:
+    return build_hits
+
+
+@pytest.fixture
+def make_tied(make_run: MakeRun, make_record: MakeRecord, make_info: Callable[..., Any]) -> MakeRun:
+    """Three that cannot be told from the best, `d` clearly worse, `s` stopped; `b` is the cheapest of the tie set."""
+
+    def make(tested: Any = None, baselines: Any = None, **changes: Any) -> RunFolder:
+        rights = {"a": (340, 90_000, 0), "b": (334, 5_000, 20), "c": (336, 20_000, 15), "d": (250, 900, 0)}
+        records = [
+            make_record(name, right / 400, parameters=parameters, learning_rate=1e-3 + parameters * 1e-9)
+            for name, (right, parameters, _) in rights.items()
+        ]
+        records.append(make_record("s", 0.95, status="stopped", reached=50, parameters=100))
+        run = make_run(records, make_info(**changes), baselines, tested)
+        for name, (right, _, shift) in rights.items():
+            run.write_outcomes(name, build_hits(right, shift=shift))
+        run.write_outcomes("s", build_hits(380, step=50))
+        return run
+
+    return make
+
+
+@pytest.fixture
+def add_cuts() -> Callable[..., None]:
+    """Adds cuts of trials to a run: name to right answers of 400, how they are turned, and parameters."""
+
+    def add(run: RunFolder, cuts: Mapping[str, tuple[int, int, int]], **changes: Any) -> None:
+        trials: dict[str, dict[str, Any]] = {}
+        for name, (right, shift, parameters) in cuts.items():
+            source, _, how = name.partition("@")
+            amount = float(how.lstrip("-abcdefghijklmnopqrstuvwxyz"))
+            method = {"rank": "uniform", "energy": "global-energy"}.get(how.rstrip("0123456789"), "layer-energy")
+            ranks = {"l0": int(amount), "l1": int(amount)} if method == "uniform" else {"l0": 1, "l1": 3}
+            cut = {
+                "name": name, "method": method, "amount": amount if method == "uniform" else amount / 100,
+                "ranks": ranks, "energy": 0.9, "metrics": {"accuracy": right / 400, "loss": 0.5},
+                "parameters": parameters, "adapter_parameters": parameters - 100, "adapter_bytes": 4 * parameters,
+            }  # fmt: skip
+            trials.setdefault(source, {"trial_id": source, "recorded": {}, "cuts": []})["cuts"].append(cut | changes)
+            run.write_outcomes(name, build_hits(right, shift=shift))
+        content = {"metric": "accuracy", "mode": "max", "split": "eval", "examples": 400}
+        run.write_analysis("rank_curves", content | {"trials": list(trials.values())})
+
+    return add
+
+
+@pytest.fixture
+def add_latency() -> Callable[..., None]:
+    """Adds unmerged latencies in milliseconds to a run, by trial; quartiles lie a tenth away."""
+
+    def add(run: RunFolder, milliseconds: Mapping[str, float]) -> None:
+        def row(variant: str, size: int, value: float) -> dict[str, Any]:
+            times = {"median_seconds": value, "quartile_1_seconds": 0.9 * value, "quartile_3_seconds": 1.1 * value}
+            return {"variant": variant, "batch_size": size, **times}
+
+        trials = [
+            {
+                "trial_id": name,
+                "rows": [
+                    row(variant, size, times * value / 1000)
+                    for size in (32, 1)
+                    for variant, times in (("base", 0.5 * size), ("unmerged", 1.0 * size), ("merged", 0.5 * size))
+                ],
+            }
+            for name, value in milliseconds.items()
+        ]
+        run.write_analysis("latency", {"device": "cpu", "dtype": "float32", "passes": 30, "trials": trials})
+
+    return add

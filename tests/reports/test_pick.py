@@ -1,7 +1,7 @@
 import pytest
 
 from lora_sweep.errors import ConfigError, InputError, RunFolderError
-from reports import pick
+from reports import Limits, pick
 
 
 def test_best_complete_trial_by_evaluation(make_run, make_record) -> None:
@@ -16,7 +16,7 @@ def test_best_complete_trial_by_evaluation(make_run, make_record) -> None:
 def test_ties_go_to_fewer_parameters(make_run, make_record) -> None:
     found = pick(make_run([make_record("a", 0.8, parameters=900), make_record("b", 0.8, parameters=500)]))
     assert found.trial_id == "b"
-    assert "is equal on the evaluation data" in found.text
+    assert "equal on the evaluation data" in found.text
 
 
 def test_noise_is_said(make_run, make_record) -> None:
@@ -29,10 +29,11 @@ def test_noise_is_said(make_run, make_record) -> None:
 
 def test_a_limit_on_parameters_and_what_it_costs(make_run, make_record) -> None:
     run = make_run([make_record("a", 0.9, parameters=90_000), make_record("b", 0.7, parameters=5_000)])
-    found = pick(run, max_parameters=10_000)
+    found = pick(run, limits=Limits(max_parameters=10_000))
     assert found.trial_id == "b" and found.runner_up is None
     assert found.quality_given_up == pytest.approx(0.2) and found.parameters_saved == 85_000
-    assert "20.0 points worse than the best trial, a, with 85k fewer parameters, more than" in found.text
+    assert "20.0 points behind the best figure, that of a (95 % interval +" in found.text
+    assert "not paired), with 85k fewer parameters." in found.text
 
 
 def test_only_stopped_trials(make_run, make_record) -> None:
@@ -64,12 +65,12 @@ def test_loss_lower_is_better(make_run, make_record, make_info) -> None:
         ({"trial": "trial-O1"}, "--trial: must be a trial of .*, got 'trial-O1'. Close to it: trial-01"),
         ({"trial": "broken"}, "--trial: must be a trial that did not fail, got 'broken'. It failed: it broke"),
         (
-            {"max_parameters": 10},
-            "--max-parameters: must leave at least one trial, got 10. The smallest is trial-02 with 500",
+            {"limits": Limits(max_parameters=10)},
+            "--max-parameters: must leave at least one candidate, got 10. The nearest is trial-02 with 500 parameters.",
         ),
         (
-            {"max_parameters": 600, "trial": "trial-01"},
-            "must have room for trial trial-01 with 50,000 parameters, got 600",
+            {"limits": Limits(max_parameters=600), "trial": "trial-01"},
+            "--max-parameters: must have room for trial-01 with 50,000 parameters, got 600",
         ),
     ],
 )
