@@ -159,8 +159,8 @@ def _compared(pick: Pick, ties: TieSet, results: Results) -> str:
     chosen = pick.chosen
     figure = "" if math.isnan(chosen["test_quality"]) else f" Its own figure there is {_evaluated(chosen, results)}."
     compared, out = len(ties.trial_ids), len(ties.trial_ids) - len(ties.member_ids)
-    leading = "leading " * (compared < pick.within)
-    of = f"{compared:,} {leading}of the " if compared < pick.candidates else "the "
+    some = f"the {compared:,} leading" if compared < pick.within else f"{compared:,}"
+    of = f"{some} of the " if compared < pick.candidates else "the "
     how = (
         f"Compared: {of}{pool_words(pick)}, each with all others at once on the same{examples} of the evaluation data."
     )
@@ -213,7 +213,7 @@ def _timing(pick: Pick) -> Iterator[str]:
     if unknown:
         yield (
             f"{unknown} of the {len(costs)} open to choice were not timed and could not be chosen by latency; "
-            "`lora-sweep analyze RUN --top N` times the N leading trials, and no cuts."
+            "lora-sweep analyze RUN --top N times the N leading trials, and no cuts."
         )
 
 
@@ -233,6 +233,6 @@ def _parsimony(pick: Pick) -> Iterator[str]:
     if pick.trial_id not in within and costs:
         yield (
             "It lies more than one standard error behind the best figure. By the one-standard-error rule "
-            "(`--parsimony one-standard-error`), a convention and no test, the pick would be "
+            "(--parsimony one-standard-error), a convention and no test, the pick would be "
             f"{min(costs, key=costs.__getitem__)}."
         )

@@ -306,8 +306,8 @@ def test_picks_that_cannot_be(place, call, run):
         "--max-parameters: must have room for 001-abc with 5,000 parameters, got 1000. Leave out one of the two.",
     )
     for option, value, message in (
-        ("--max-parameters", "few", "must be a number of at least 1, such as 300k or 4M, got 'few'."),
-        ("--max-bytes", "0", "must be a number of at least 1, such as 300k or 4M, got '0'."),
+        ("--max-parameters", "few", "must be a number of at least 1, such as 300k or 4M, got 'few'"),
+        ("--max-bytes", "0", "must be a number of at least 1, such as 300k or 4M, got '0'"),
         ("--max-latency", "3", "must leave at least one candidate, got 3.0. No candidate has a measured latency."),
         ("--max-latency", "-3", "must be above 0, got -3.0"),
         ("--min-quality", "80", "must be between 0 and 1, got 80.0. Accuracy is a share: write 0.7 or 70%."),

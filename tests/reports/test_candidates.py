@@ -108,7 +108,7 @@ def test_the_cap_holds_and_is_said(make_tied, add_cuts, monkeypatch) -> None:
     results = read_results(run)
     found = pick(results)
     assert found.ties.trial_ids == ("a@rank4", "a", "a@layer-energy90") and found.candidates == 7
-    assert "Compared: 3 leading of the 7 candidates (4 complete trials and 3 cuts of them)" in found.text
+    assert "Compared: the 3 leading of the 7 candidates (4 complete trials and 3 cuts of them)" in found.text
     assert "Only the 3 leading of 7 candidates were compared with the best." in doubts(results, found)
 
 
