@@ -91,7 +91,7 @@ def _context(results: Results) -> dict[str, Any]:
         "columns": columns,
         "constants": [(key.replace("_", " "), value) for key, value in page_parts.constants(rows)],
         "rows": [(row, page_parts.table_cells(row, columns)) for row in rows],
-        "failed": results.with_status("failed").to_dict("records"),
+        "failed": page_parts.failed_rows(results),
         "figures": {figure.key: figure for figure in (*_figures(results), *measured)},
         "analysed": bool(measured or latency.rows),
         "latency": latency,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reports import units
+from reports.frame import UNKNOWN_TARGETS, whole
 from reports.pick import Pick
 from reports.pick_text import test_examples
 from reports.results import Results
@@ -50,18 +51,21 @@ def pick_facts(pick: Pick) -> Facts:
     row = pick.chosen
     share = f" ({units.share(row['share'])} of the base)" if not math.isnan(row["share"]) else ""
     solo = f", {units.duration(row['solo_seconds'])} alone ({row['solo_source']})" if row["solo_seconds"] > 0 else ""
-    return [
-        ("Rank", str(int(row["rank"]))),
-        ("Alpha", f"{units.number(row['alpha'])} ({times_rank(row['alpha'], row['rank'])})"),
+    times = f" ({times_rank(row['alpha'], row['rank'])})" if row["alpha"] > 0 and row["rank"] > 0 else ""
+    facts = [
+        ("Rank", units.number(row["rank"])),
+        ("Alpha", units.number(row["alpha"]) + times),
         ("Dropout", units.number(row["dropout"], 2)),
-        ("Targets", str(row["target_label"])),
+        ("Targets", units.MISSING if row["target_label"] == UNKNOWN_TARGETS else str(row["target_label"])),
         ("Learning rate", units.number(row["learning_rate"], 2)),
-        ("Batch size", str(int(row["batch_size"]))),
+        ("Batch size", units.number(row["batch_size"], 12)),
         ("Parameters", units.count(row["trainable_parameters"]) + share),
         ("Adapter on disk", units.size(row["adapter_bytes"] or None)),
         ("Training", f"{units.duration(row['device_seconds'])} of device time{solo}"),
-        ("Kept step", f"{int(row['step'])} of {int(row['steps'])}"),
+        ("Kept step", units.progress(row["step"], row["steps"]).removesuffix(" steps")),
     ]
+    missing = (units.MISSING, f"{units.MISSING} of device time", "an unknown number of")
+    return [(name, value) for name, value in facts if value not in missing]
 
 
 def comparison_bars(results: Results, pick: Pick) -> tuple[str, list[Bar]]:
@@ -133,7 +137,8 @@ def constants(rows: Sequence[TableRow]) -> Facts:
     if len(trials) < 2:
         return []
     keys = ("rank", "dropout", "targets", "learning_rate", "batch_size")
-    return [(key, trials[0].texts[key]) for key in keys if len({row.texts[key] for row in trials}) == 1]
+    same = [(key, trials[0].texts[key]) for key in keys if len({row.texts[key] for row in trials}) == 1]
+    return [(key, text) for key, text in same if text != units.MISSING]
 
 
 def table_cells(row: TableRow, columns: Sequence[Column]) -> list[Cell]:
@@ -143,7 +148,7 @@ def table_cells(row: TableRow, columns: Sequence[Column]) -> list[Cell]:
         "test_interval": _low(row.test_bounds), "rank": row.rank, "alpha": row.alpha,
         "learning_rate": row.learning_rate, "parameters": row.trainable_parameters, "share": row.share,
         "adapter": row.adapter_bytes, "device_time": row.device_seconds, "solo_time": row.solo_seconds,
-        "step": float(row.reached_step) if row.steps else math.nan,
+        "step": float(row.reached_step) if row.reached_step else math.nan,
     }  # fmt: skip
     cells = []
     for column in columns:
@@ -209,11 +214,9 @@ def device_facts(results: Results) -> list[tuple[str, ...]]:
 def cost_facts(results: Results, pick: Pick | None) -> Facts:
     """What the whole sweep cost, and the pick's part of it."""
     trials = results.trials
-    total = float(trials["device_seconds"].sum()) if len(trials) else 0.0
-    facts = [
-        ("Device time of all trials", units.duration(total)),
-        ("Tokens trained", units.count(trials["tokens"].sum())),
-    ]
+    # of what nobody measured the sum is unknown, and not 0
+    total, tokens = (float(trials[name].sum(min_count=min(1, len(trials)))) for name in ("device_seconds", "tokens"))
+    facts = [("Device time of all trials", units.duration(total)), ("Tokens trained", units.count(tokens))]
     wall = results.info.get("wall_seconds")
     if isinstance(wall, (int, float)):
         facts.insert(0, ("Wall time of the sweep", units.duration(wall)))
@@ -223,7 +226,18 @@ def cost_facts(results: Results, pick: Pick | None) -> Facts:
             facts.append((name, f"{units.duration(spent)} ({units.share(spent / total)})"))
     if pick is not None:
         facts.append(("Device time of the pick", units.duration(pick.chosen["device_seconds"])))
-    return facts
+    return [(name, value) for name, value in facts if value != units.MISSING]
+
+
+def failed_rows(results: Results) -> list[tuple[str, str, str, str]]:
+    """Trial, configuration, last step and reason of every trial that failed."""
+    found = []
+    for row in results.with_status("failed").to_dict("records"):
+        rank, step = whole(row["rank"]), whole(row["reached_step"])
+        made = f"rank {units.MISSING if rank is None else rank}, {row['target_label']}"
+        reason = str(row["error"] or "no reason on record")
+        found.append((str(row["trial_id"]), made, units.MISSING if step is None else str(step), reason))
+    return found
 
 
 def pick_command(results: Results, pick: Pick) -> str:

@@ -19,6 +19,7 @@ import pandas as pd
 from lora_sweep.errors import ConfigError, RunFolderError
 from lora_sweep.store import RunFolder
 from reports import units
+from reports.frame import whole
 from reports.metric import Metric
 from reports.pick_text import COST_NAMES, explain
 from reports.results import Results, read_results
@@ -82,8 +83,8 @@ class Pick:
 
     @property
     def parameters_saved(self) -> int:
-        """Trainable parameters less than the overall best has; negative when it has more."""
-        return int(self.best["trainable_parameters"] - self.chosen["trainable_parameters"])
+        """Trainable parameters less than the overall best has; negative when it has more, 0 where that is unknown."""
+        return whole(self.best["trainable_parameters"] - self.chosen["trainable_parameters"]) or 0
 
 
 def pick(
@@ -168,7 +169,11 @@ def _within(pool: pd.DataFrame, limit: int | None) -> pd.DataFrame:
         return pool
     small = pool[pool["trainable_parameters"] <= limit]
     if small.empty:
-        least = pool.sort_values("trainable_parameters", kind="stable").iloc[0]
+        known = pool[pool["trainable_parameters"].notna()]
+        if known.empty:
+            rule = "must go with a run that has trainable parameters on record"
+            raise ConfigError("--max-parameters", rule, limit, "Leave it out.")
+        least = known.sort_values("trainable_parameters", kind="stable").iloc[0]
         fix = f"The smallest is {least['trial_id']} with {int(least['trainable_parameters']):,}."
         raise ConfigError("--max-parameters", "must leave at least one trial", limit, fix)
     return small

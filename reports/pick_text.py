@@ -91,7 +91,7 @@ def seed_sentence(results: Results, row: Mapping[str, Any] | None = None) -> str
             f"{metric.text(own.mean)}, 95 % interval {metric.interval_text(own.bounds)} over seeds and examples; the "
             "other figures are of this one adapter."
         )
-    if seeds_per_configuration(results) <= 1:
+    if seeds_per_configuration(results) == 1:
         return (
             "The intervals are over examples: how good each adapter is. How good its configuration is, one seed cannot "
             "say: every configuration was trained with one seed, and another may order them differently."
@@ -114,7 +114,7 @@ def seed_summary(results: Results, row: Mapping[str, Any]) -> SeedSummary | None
 
 
 def seeds_per_configuration(results: Results) -> int:
-    """The largest number of seeds with which one configuration was trained."""
+    """The largest number of seeds with which one configuration was trained; 0 where seeds are unknown."""
     trials = results.trials
     return int(trials.groupby("configuration", dropna=False)["seed"].nunique().max()) if len(trials) else 0
 
@@ -147,6 +147,11 @@ def _choice(pick: Pick, results: Results, limit: int | None) -> str:
         )
     name, say = COST_NAMES[pick.cost]
     rule = " and lie within one standard error of it" if pick.parsimony == "one-standard-error" else ""
+    if math.isnan(chosen[pick.cost]):
+        return (
+            f"Trial {chosen['trial_id']} has the best figure of the {members} that cannot be told from the best{rule}, "
+            f"among {compared} complete trials{room}: {figure} ({value}). Which of them has the {name} is not known."
+        )
     return (
         f"Trial {chosen['trial_id']} has the {name} ({say(chosen[pick.cost])}) of the {members} that cannot be told "
         f"from the best{rule}, among {compared} complete trials{room}: {figure} ({value})."
@@ -154,7 +159,7 @@ def _choice(pick: Pick, results: Results, limit: int | None) -> str:
 
 
 def _stopped(row: Mapping[str, Any]) -> str:
-    reached = f"{row['reached_step']} of {row['steps']} steps"
+    reached = units.progress(row["reached_step"], row["steps"])
     return f"It was stopped after {reached}, so its figure is not comparable with that of a finished trial."
 
 
@@ -176,6 +181,8 @@ def _given_up(pick: Pick) -> str:
     metric, difference = pick.metric, pick.against_best
     saved = pick.parameters_saved
     size = f"{units.count(abs(saved))} {'fewer' if saved > 0 else 'more'} parameters" if saved else "as many parameters"
+    if math.isnan(pick.chosen["trainable_parameters"] - pick.best["trainable_parameters"]):
+        size = "a size that is not known beside it"
     beside = f"than the best trial, {pick.best['trial_id']}"
     if difference.gain > 0:
         return f"It is {metric.difference_text(difference.gain)} better {beside}, which is complete, with {size}."
@@ -187,12 +194,13 @@ def _given_up(pick: Pick) -> str:
 def _runner_up(pick: Pick, row: Mapping[str, Any]) -> str:
     difference = pick.against_runner_up
     assert difference is not None
-    name = f"{row['trial_id']} ({units.count(row['trainable_parameters'])} parameters)"
+    size = units.count(row["trainable_parameters"])
+    name = str(row["trial_id"]) + (f" ({size} parameters)" if size != units.MISSING else "")
     if difference.gain == 0:
         return f"The next candidate, {name}, is equal on the evaluation data."
     side = "behind" if difference.gain > 0 else "ahead"
-    size = pick.metric.difference_text(difference.gain)
-    return f"The next candidate, {name}, is {size} {side}{_worth(pick, difference)}."
+    behind = pick.metric.difference_text(difference.gain)
+    return f"The next candidate, {name}, is {behind} {side}{_worth(pick, difference)}."
 
 
 def _smaller(pick: Pick, row: Mapping[str, Any]) -> str:

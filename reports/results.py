@@ -64,7 +64,7 @@ class Results:
         """What the outcomes of `eval` (leading complete trials) and of `test` (finalists) say, by part."""
         leading = self.ranked("complete").head(MOST_COMPARED)
         tested = self.trials[self.trials["test_quality"].notna()].head(MOST_COMPARED)
-        run, steps = RunFolder(self.path), _pairs(leading, "step")
+        run, steps = RunFolder(self.path), _pairs(leading[leading["step"].notna()], "step")
         return {
             "eval": gather(run, _pairs(leading, "quality"), "eval", self.metric, steps),
             "test": gather(run, _pairs(tested, "test_quality"), "test", self.metric),
