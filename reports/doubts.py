@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from reports import units
+from reports.imported import import_doubts
 from reports.pick import Pick
 from reports.pick_text import seed_sentence, test_examples
 from reports.results import MOST_COMPARED, Results
@@ -15,7 +16,7 @@ from reports.statistics.alignment import NO_OUTCOMES
 
 def doubts(results: Results, pick: Pick | None) -> list[str]:
     """The reservations that a reader must know before using the pick, most weighty first."""
-    found = [*_unfinished(results)]
+    found = [*import_doubts(results), *_unfinished(results)]
     if pick is not None:
         found += [*_beside_baselines(results, pick), *_noise(results, pick), *_selection(results, pick)]
         found += _unaligned(results)

@@ -85,6 +85,8 @@ def _context(results: Results) -> dict[str, Any]:
         "status": str(results.info.get("status") or ""),
         "lead": _lead(results),
         "pick": chosen,
+        # an imported run has no adapters
+        "exportable": chosen is not None and not results.section("imported"),
         "no_pick": reason,
         "answer": _answer(results, chosen) if chosen else {},
         "doubts": doubts(results, chosen),

@@ -10,6 +10,7 @@ from typing import Any
 
 from reports import units
 from reports.frame import UNKNOWN_TARGETS, whole
+from reports.imported import facts_of_import
 from reports.pick import Pick
 from reports.pick_text import test_examples
 from reports.results import Results
@@ -184,6 +185,7 @@ def run_facts(results: Results) -> Facts:
         ("Commit", _said(info.get("commit"))),
         ("Command", _said(info.get("command"))),
     ]
+    facts += facts_of_import(results)
     return [(name, value) for name, value in facts if value and value != units.MISSING]
 
 
@@ -235,7 +237,7 @@ def failed_rows(results: Results) -> list[tuple[str, str, str, str]]:
     for row in results.with_status("failed").to_dict("records"):
         rank, step = whole(row["rank"]), whole(row["reached_step"])
         made = f"rank {units.MISSING if rank is None else rank}, {row['target_label']}"
-        reason = str(row["error"] or "no reason on record")
+        reason = row["error"] if isinstance(row["error"], str) else "no reason on record"
         found.append((str(row["trial_id"]), made, units.MISSING if step is None else str(step), reason))
     return found
 
