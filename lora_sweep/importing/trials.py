@@ -145,7 +145,7 @@ class _Rows:
 
 def _record(rows: _Rows, name: str, places: Sequence[int], options: ImportMap) -> TrialRecord:
     """One trial; `places` are its rows by step."""
-    known = {} if options.budget is None else {"steps": options.budget}
+    known: dict[str, Any] = {} if options.budget is None else {"steps": options.budget}
     known |= dict(_known(rows, places))
     kept = _kept_row(rows, places, options)
     metrics = {} if kept is None else _metrics(rows, kept)

@@ -14,7 +14,7 @@ from reports.statistics.outcomes import Outcomes
 from reports.statistics.paired import paired_comparison
 from reports.statistics.samples import MacroF1Sample, MeanSample, RatioSample, Sample, estimates
 from reports.statistics.seeds import SeedSummary, over_seeds
-from reports.statistics.selection import optimism, simultaneous_level
+from reports.statistics.selection import holm, optimism, simultaneous_level
 from reports.statistics.ties import TieSet, tie_set
 from reports.statistics.unpaired import Comparison, compare, interval
 
@@ -32,6 +32,7 @@ __all__ = [
     "compare",
     "estimates",
     "gather",
+    "holm",
     "interval",
     "intervals",
     "optimism",

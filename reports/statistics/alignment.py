@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
-from lora_sweep.store import RunFolder
 from reports.statistics.normal import Bools, Floats
 from reports.statistics.outcomes import Outcomes
 
@@ -26,13 +25,20 @@ _KINDS = (("label", "prediction", "logits"), ("nll_sum", "tokens"), ("label", "p
 """What is on record of an example; imported runs may have no logits, or no more than whether it was right."""
 
 
+class OutcomeSource(Protocol):
+    """Whatever has outcomes by trial, as a run folder does."""
+
+    def outcomes(self, trial_id: str) -> pd.DataFrame | None:
+        """The trial's outcome on every example; None when it has none."""
+
+
 def read_outcomes(
-    run: RunFolder, trial_ids: Sequence[str], split: str, steps: Mapping[str, int] | None = None
+    run: OutcomeSource, trial_ids: Sequence[str], split: str, steps: Mapping[str, int] | None = None
 ) -> Outcomes:
     """Read and align the outcomes of some trials on one part of the data.
 
     Args:
-        run: the run folder.
+        run: the run folder, or another source.
         trial_ids: whose outcomes, in the order of the result.
         split: `eval` or `test`.
         steps: the kept step of each trial; outcomes of another step are left out. None does not check.
@@ -50,7 +56,7 @@ def read_outcomes(
     return _matrices(split, parts, left_out) if parts else Outcomes(split, left_out=left_out)
 
 
-def _part(run: RunFolder, trial_id: str, split: str, step: int | None) -> tuple[pd.DataFrame | None, str]:
+def _part(run: OutcomeSource, trial_id: str, split: str, step: int | None) -> tuple[pd.DataFrame | None, str]:
     """A trial's rows by example, or why they cannot be used."""
     try:
         frame = run.outcomes(trial_id)

@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from lora_sweep.store import RunFolder
 from reports.metric import Metric
 from reports.statistics import bootstrap
-from reports.statistics.alignment import read_outcomes
+from reports.statistics.alignment import OutcomeSource, read_outcomes
 from reports.statistics.intervals import intervals
 from reports.statistics.normal import Floats
 from reports.statistics.outcomes import Outcomes
@@ -118,7 +117,7 @@ class Evidence:
 
 
 def gather(
-    run: RunFolder,
+    run: OutcomeSource,
     recorded: Mapping[str, float],
     split: str,
     metric: Metric,
@@ -127,7 +126,7 @@ def gather(
     """The evidence on some trials, and the outcomes that it rests on (with what was left out of them).
 
     Args:
-        run: the run folder.
+        run: the run folder, or another source.
         recorded: the metric on record by trial; outcomes that do not give it are left out, and so are trials that
             have none. NaN is not checked.
         split: `eval` or `test`.
