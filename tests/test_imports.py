@@ -67,7 +67,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
         (*BASE, "search_spaces", "lora_sweep.validation", "lora_sweep.store"),
         ("pydantic", "pandas", "pyarrow"),
     ),
-    "reports": ((*BASE, "lora_sweep.store"), ("jinja2", "markupsafe", "numpy", "pandas", "plotly")),
+    "reports": ((*BASE, "lora_sweep.store"), ("jinja2", "markupsafe", "numpy", "pandas", "plotly", "yaml")),
 }
 
 Import = tuple[str, str, bool]

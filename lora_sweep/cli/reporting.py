@@ -11,7 +11,8 @@ from lora_sweep.cli.arguments import AsJson, Run
 from lora_sweep.cli.output import print_json
 
 ReportFile = Annotated[
-    Path | None, typer.Option("--output", dir_okay=False, help="The HTML file; by default RUN/report.html.")
+    Path | None,
+    typer.Option("--output", dir_okay=False, help="The HTML file; by default report.html, or comparison.html."),
 ]
 
 
@@ -38,7 +39,7 @@ def report(
     """Write the HTML report of a run, of an imported table, or of several runs beside each other."""
     from lora_sweep.errors import ConfigError
     from lora_sweep.store import RunFolder
-    from reports import write_report
+    from reports import write_comparison, write_report
 
     if table is not None:
         if runs:
@@ -54,7 +55,8 @@ def report(
             raise ConfigError(option, "must go with --import", None, "Add --import TABLE, or leave it out.")
     if not runs:
         raise ConfigError("RUN", "must be a run folder, or several", None, "Or import a table: --import TABLE.")
-    typer.echo(str(write_report(RunFolder.open(runs[0]), output)))
+    folders = [RunFolder.open(run) for run in runs]
+    typer.echo(str(write_report(folders[0], output) if len(folders) == 1 else write_comparison(folders, output)))
 
 
 def pick(
