@@ -85,7 +85,6 @@ def _run_facts(side: Side) -> Cells:
     tail = (units.duration(float(seconds)), units.duration(wall if isinstance(wall, (int, float)) else None))
     if choice is None:
         return (*head, ", ".join(counts), *[units.MISSING] * 6, *tail)
-    row = choice.chosen
     texts = side.texts[choice.trial_id]
     made = f"rank {texts['rank']}, alpha {texts['alpha']}, {texts['targets']}, rate {texts['learning_rate']}"
     figures = (texts[name] for name in ("quality", "test", "test_interval", "parameters"))
