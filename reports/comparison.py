@@ -63,6 +63,7 @@ class Pair:
         part: the data that they were compared on.
         found: the difference, positive where the first is better.
         p_value: adjusted for the number of pairs; None where there is none.
+        same_data: whether both are known to have been measured on the same data, by hash or example by example.
     """
 
     first: str
@@ -70,6 +71,7 @@ class Pair:
     part: str
     found: Comparison
     p_value: float | None
+    same_data: bool = True
 
 
 @dataclass(frozen=True)
@@ -138,13 +140,14 @@ class RunComparison:
             a, b = first.pick.chosen, second.pick.chosen
             if self.agreement(part, (first, second)) == "different" or math.isnan(a[column] + b[column]):
                 continue
+            same = self.agreement(part, (first, second)) == "same"
             evidence = self._gather(part, [(first, a), (second, b)])
             found = evidence.compare(first.key(a["trial_id"]), second.key(b["trial_id"])) if evidence else None
             if found is None:
                 sizes = [side.results.examples(part) for side in (first, second)]
                 fewest = min(size or 0 for size in sizes) or None
                 found = compare(self.metric, float(a[column]), float(b[column]), fewest)
-            return Pair(first.name, second.name, part, found, _p_value(found))
+            return Pair(first.name, second.name, part, found, _p_value(found), same or found.paired)
         return None
 
     def _gather(self, part: str, rows: Sequence[tuple[Side, Mapping[str, Any]]]) -> Evidence | None:

@@ -62,7 +62,7 @@ def plot_fronts(info: FrontsInfo) -> go.Figure:
             y=[point.quality for point in points],
             mode="markers",
             name=text(run),
-            marker={"size": 9, "color": colour, "symbol": symbol},
+            marker={"size": 9, "color": colour, "symbol": symbol, "opacity": 0.85},
             hovertext=[_hover(run, point, metric) for point in points],
             hoverinfo="text",
         )

@@ -118,7 +118,7 @@ def _statuses(said: Mapping[str, Any], results: Results) -> Iterator[str]:
 def _gaps(said: Mapping[str, Any]) -> Iterator[str]:
     incomplete = said.get("incomplete")
     if isinstance(incomplete, Mapping) and incomplete:
-        listed = _listed([f"{_NAMES.get(str(name), str(name))} of {number:,}" for name, number in incomplete.items()])
+        listed = _listed([f"{_NAMES.get(str(name), str(name))} ({number:,})" for name, number in incomplete.items()])
         yield f"Some trials lack what others have: {listed}."
     lost = said.get("not_finite")
     if isinstance(lost, Mapping):

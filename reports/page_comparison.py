@@ -14,7 +14,7 @@ from reports.page_parts import device_facts
 from reports.rendering import page_figure, render, write_page
 from reports.sweep_difference import sweep_differences
 
-_MOST_LEADING = 20
+_MOST_LEADING, _MOST_SENTENCES = 20, 10
 
 Cells = tuple[str, ...]
 
@@ -38,11 +38,6 @@ def render_comparison(comparison: RunComparison) -> str:
     names = [side.name for side in comparison.sides]
     fronts = get_fronts_info(comparison)
     drawn = any(fronts.points.values())
-    caption = "Complete trials only; each run has a colour and a symbol." + (
-        " Nothing measured on the line is beaten on both quality and size, whichever run it comes from."
-        if fronts.front
-        else " The runs had different evaluation data, so heights are not comparable and there is no common front."
-    )
     title = f"{comparison.metric.title} against trainable parameters"
     return render(
         "comparison.html.j2",
@@ -56,7 +51,7 @@ def render_comparison(comparison: RunComparison) -> str:
             "pairs": [_pair_row(pair, comparison) for pair in comparison.pairs],
             "pair_note": _pair_note(comparison),
             "doubts": list(_doubts(comparison)),
-            "figure": page_figure("fronts", title, caption, plot_fronts(fronts)) if drawn else None,
+            "figure": page_figure("fronts", title, _caption(comparison), plot_fronts(fronts)) if drawn else None,
             "leading": list(_leading_rows(comparison)),
             "tied": comparison.ties is not None,
             "baselines": list(_baseline_rows(comparison)),
@@ -70,6 +65,17 @@ RUN_FACTS = (
     "Model", "Status", "Complete, stopped, failed", "Pick", "Configuration", "Eval", "Test", "95 % on test",
     "Parameters", "Device time of all trials", "Wall time",
 )  # fmt: skip
+
+
+def _caption(comparison: RunComparison) -> str:
+    text = "Complete trials only; each run has a colour and a symbol."
+    agreement = comparison.agreement("eval")
+    if agreement == "different":
+        return (
+            f"{text} The runs had different evaluation data: heights are not comparable, and there is no common front."
+        )
+    text += " Nothing measured on the line is beaten on both quality and size, whichever run it comes from"
+    return text + (", if all had the same evaluation data." if agreement == "unknown" else ".")
 
 
 def _run_facts(side: Side) -> Cells:
@@ -108,13 +114,17 @@ def _verdict(comparison: RunComparison) -> list[str]:
     """What the pairs say, a sentence each."""
     if not comparison.pairs:
         return ["The picks cannot be compared: the runs had different data, or one has no pick."]
-    return [_said(pair, comparison) for pair in comparison.pairs]
+    sentences = [_said(pair, comparison) for pair in comparison.pairs]
+    more = len(sentences) - _MOST_SENTENCES
+    return [*sentences[:_MOST_SENTENCES], *([f"{more} more pairs stand in the table."] if more > 0 else [])]
 
 
 def _said(pair: Pair, comparison: RunComparison) -> str:
     size = comparison.metric.difference_text(pair.found.gain)
     on = "on the test data" if pair.part == "test" else "on the evaluation data"
     ahead, behind = (pair.first, pair.second) if pair.found.gain >= 0 else (pair.second, pair.first)
+    if not pair.same_data:
+        on += ", if both had the same (no hash is on record)"
     if pair.p_value is None:
         chance = "whether that is more than chance was not tested"
         return f"The pick of {ahead} is {size} ahead of that of {behind} {on}; {chance}."

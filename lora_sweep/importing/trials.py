@@ -116,7 +116,7 @@ class _Rows:
         column, steps = self.columns.of.get("trial_id", ""), self.of("step")
         seen: dict[Any, int] = {}
         for row in rows:
-            if steps[row] in seen or steps[row] is None:
+            if seen and (steps[row] in seen or None in (steps[row], *seen)):
                 rule = "must be a trial's own, or come with a column of steps that differ"
                 fix = "Say `columns: {trial_id: ..., step: ...}` in the map, or remove the row that does not count."
                 raise DataError(self.table.place(column, row), rule, name, fix)
