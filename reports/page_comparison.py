@@ -92,7 +92,8 @@ def _run_facts(side: Side) -> Cells:
     if choice is None:
         return (*head, ", ".join(counts), *[units.MISSING] * 6, *tail)
     texts = side.texts[choice.trial_id]
-    made = f"rank {texts['rank']}, alpha {texts['alpha']}, {texts['targets']}, rate {texts['learning_rate']}"
+    settings = (("rank ", "rank"), ("alpha ", "alpha"), ("", "targets"), ("rate ", "learning_rate"))
+    made = ", ".join(word + texts[name] for word, name in settings if texts[name] != units.MISSING) or units.MISSING
     figures = (texts[name] for name in ("quality", "test", "test_interval", "parameters"))
     return (*head, ", ".join(counts), choice.trial_id, made, *figures, *tail)
 
