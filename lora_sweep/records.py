@@ -169,6 +169,8 @@ class TrialRecord(Record):
     Attributes:
         repeat_of: the trial whose configuration this one trains again with another seed; None for what the search
             suggested.
+        unknown: fields of this record, of its configuration, costs and evaluations of which nothing is known, in an
+            imported run. What they hold here is a placeholder that readers take for missing; trials.jsonl has it not.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -186,6 +188,16 @@ class TrialRecord(Record):
     tokens: int = 0
     cost: Cost = Cost()
     error: str | None = None
+    unknown: tuple[str, ...] = ()
+
+    def to_line(self) -> str:
+        """The record as one line of trials.jsonl, without what is unknown."""
+        if not self.unknown:
+            return self.model_dump_json(exclude={"unknown"})
+        hidden: dict[str, Any] = {name: True for name in self.unknown if name in TrialRecord.model_fields}
+        hidden |= {part: set(self.unknown) for part in ("config", "cost")}
+        hidden["history"] = {"__all__": set(self.unknown) - {"step", "learning_rate"}}
+        return self.model_dump_json(exclude=hidden)
 
 
 def fingerprint(value: Any) -> str:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
+from urllib.parse import quote
 
 from pydantic import ValidationError
 
@@ -77,9 +78,14 @@ class RunFolder:
 
     def append_record(self, record: TrialRecord) -> None:
         """Add one trial's outcome, flushed to the disk before this returns."""
+        self.append_records([record])
+
+    def append_records(self, records: Iterable[TrialRecord]) -> None:
+        """Add the outcomes of several trials, flushed to the disk before this returns."""
         with (self.path / "trials.jsonl").open("ab+") as file:
             _drop_cut_off_line(file)
-            file.write(record.model_dump_json().encode() + b"\n")
+            for record in records:
+                file.write(record.to_line().encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
 
@@ -109,7 +115,7 @@ class RunFolder:
 
     def adapter_dir(self, trial_id: str) -> Path:
         """Where the trial's adapter lies, in PEFT's format."""
-        return self.path / "adapters" / trial_id
+        return self.path / "adapters" / _as_name(trial_id)
 
     # Outcomes --------------------------------------------------------------------------------------------------
 
@@ -141,7 +147,7 @@ class RunFolder:
         return pd.read_parquet(file) if file.exists() else None
 
     def _outcomes_file(self, trial_id: str) -> Path:
-        return self.path / "outcomes" / f"{trial_id}.parquet"
+        return self.path / "outcomes" / f"{_as_name(trial_id)}.parquet"
 
     # Analyses --------------------------------------------------------------------------------------------------
 
@@ -178,6 +184,12 @@ def as_run_folder_error(path: Path) -> Iterator[None]:
     except OSError as error:
         rule = f"must be where a folder can be made ({error.strerror})"
         raise RunFolderError(str(path), rule, None, "Choose another place.") from None
+
+
+def _as_name(trial_id: str) -> str:
+    """A trial's id as the name of a file: ids of imported trials may hold anything, a path among it."""
+    name = quote(trial_id, safe="@ +=,")
+    return name if name.strip(".") else name.replace(".", "%2E")
 
 
 def _drop_cut_off_line(file: BinaryIO) -> None:

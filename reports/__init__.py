@@ -20,6 +20,7 @@ from reports.table import SUMMARY_COLUMNS, TableRow, summary_table, table_rows
 
 if TYPE_CHECKING:
     from reports.page import render_page, write_report
+    from reports.page_comparison import write_comparison
 
 __all__ = [
     "CostRule",
@@ -38,11 +39,16 @@ __all__ = [
     "summary_table",
     "table_rows",
     "trial_frame",
+    "write_comparison",
     "write_report",
     "write_tables",
 ]
 
-_LAZY = {"render_page": "reports.page", "write_report": "reports.page"}
+_LAZY = {
+    "render_page": "reports.page",
+    "write_comparison": "reports.page_comparison",
+    "write_report": "reports.page",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -138,7 +138,9 @@ def get_rank_curves_info(run: RunFolder | Results) -> RankCurvesInfo | None:
         if (points := _cut_points(trial["cuts"], method, results.metric, content["examples"]))
     ]
     complete = [point for point in get_front_info(results).points if point.status == "complete" and not point.is_cut]
-    trained = tuple((point.trial_id, point.rank, int(point.cost), point.quality) for point in complete)
+    trained = tuple(
+        (point.trial_id, point.rank, int(point.cost), point.quality) for point in complete if point.rank is not None
+    )
     return RankCurvesInfo(results.metric, tuple(curves), trained)
 
 

@@ -112,7 +112,7 @@ def _cut_row(
         "trainable_parameters": parameters,
         "adapter_parameters": int(one.get("adapter_parameters", 0)),
         "adapter_bytes": int(one.get("adapter_bytes") or 0),
-        "share": parameters / base if base else math.nan,
+        "share": parameters / base if base > 0 else math.nan,
         "configuration": f"{source['configuration']}@{name.partition('@')[2]}",
     }
 
@@ -127,7 +127,7 @@ def _made(one: Mapping[str, Any], ranks: Sequence[int]) -> str:
 
 
 def _rank_text(row: Mapping[str, Any]) -> str:
-    return units.MISSING if row["target_label"] == NO_TARGETS else str(int(row["rank"]))
+    return units.MISSING if row["target_label"] == NO_TARGETS else units.number(row["rank"])
 
 
 def _latencies(latency: Mapping[str, Any]) -> dict[str, dict[str, float]]:

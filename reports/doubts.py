@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from lora_sweep.store import RunFolder
 from reports import units
 from reports.frame import finite
+from reports.imported import import_doubts
 from reports.pick import Pick
 from reports.pick_text import seed_sentence, test_examples
 from reports.results import MOST_COMPARED, Results
@@ -20,7 +21,7 @@ _SAME = 1e-3
 
 def doubts(results: Results, pick: Pick | None) -> list[str]:
     """The reservations that a reader must know before using the pick, most weighty first."""
-    found = [*_unfinished(results)]
+    found = [*import_doubts(results), *_unfinished(results)]
     if pick is not None:
         found += [*_beside_baselines(results, pick), *_noise(results, pick), *_selection(results, pick)]
         found += [*_unaligned(results), *_remeasured(results)]

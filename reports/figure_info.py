@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lora_sweep.store import RunFolder
-from reports.frame import NO_TARGETS
+from reports.frame import NO_TARGETS, whole
 from reports.metric import Metric
 from reports.pareto import pareto_front
 from reports.results import Results, read_results
@@ -28,13 +28,13 @@ class TrialPoint:
 
     trial_id: str
     status: str
-    rank: int
+    rank: int | None
     alpha: float
     target_label: str
     learning_rate: float
     quality: float
     cost: float
-    reached_step: int
+    reached_step: int | None
     on_front: bool = False
     bounds: tuple[float, float] | None = None
     tied: bool = False
@@ -83,7 +83,7 @@ class RankInfo:
 
     @property
     def ranks(self) -> tuple[int, ...]:
-        return tuple(sorted({point.rank for point in self.points}))
+        return tuple(sorted({point.rank for point in self.points if point.rank is not None}))
 
 
 @dataclass(frozen=True)
@@ -100,7 +100,7 @@ class Curve:
 
     trial_id: str
     status: str
-    rank: int
+    rank: int | None
     target_label: str
     steps: tuple[int, ...]
     values: tuple[float, ...]
@@ -143,20 +143,22 @@ def front_frame(results: Results, cost: CostName) -> pd.DataFrame:
 
 
 def get_rank_info(run: RunFolder | Results) -> RankInfo:
-    """Quality over rank; trials that adapt no layer have no rank and are left out."""
+    """Quality over rank; trials that adapt no layer, or whose rank is unknown, have none and are left out."""
     results = read_results(run)
     trials = _scored(results)
-    trials = trials[trials["target_label"] != NO_TARGETS]
+    trials = trials[(trials["target_label"] != NO_TARGETS) & trials["rank"].notna()]
     complete = trials[trials["status"] == "complete"]
     medians = (complete if len(complete) else trials).groupby("rank")["quality"].median().sort_index()
-    pairs = tuple((int(str(rank)), float(value)) for rank, value in medians.items())
+    pairs = tuple((int(float(str(rank))), float(value)) for rank, value in medians.items())
     return RankInfo(results.metric, tuple(_points(trials, "trainable_parameters", results)), pairs)
 
 
 def get_learning_rate_info(run: RunFolder | Results) -> LearningRateInfo:
     """Quality against the peak learning rate."""
     results = read_results(run)
-    return LearningRateInfo(results.metric, tuple(_points(_scored(results), "trainable_parameters", results)))
+    trials = _scored(results)
+    known = trials[trials["learning_rate"].notna()]
+    return LearningRateInfo(results.metric, tuple(_points(known, "trainable_parameters", results)))
 
 
 def get_learning_curves_info(run: RunFolder | Results) -> CurvesInfo:
@@ -182,13 +184,13 @@ def _points(trials: pd.DataFrame, cost: CostName, results: Results) -> Iterator[
         yield TrialPoint(
             trial_id=str(row["trial_id"]),
             status=str(row["status"]),
-            rank=int(row["rank"]),
+            rank=whole(row["rank"]),
             alpha=float(row["alpha"]),
             target_label=str(row["target_label"]),
             learning_rate=float(row["learning_rate"]),
             quality=float(row["quality"]),
             cost=float(row[cost]),
-            reached_step=int(row["reached_step"]),
+            reached_step=whole(row["reached_step"]),
             on_front=bool(row.get("on_front", False)),
             bounds=results.interval("eval", str(row["trial_id"]), float(row["quality"])),
             tied=str(row["trial_id"]) in tied,
@@ -204,4 +206,4 @@ def _curves(points: pd.DataFrame, column: str) -> Iterator[Curve]:
         if known:
             steps, values = zip(*known, strict=True)
             label = str(first["target_label"])
-            yield Curve(str(trial_id), str(first["status"]), int(first["rank"]), label, steps, values)
+            yield Curve(str(trial_id), str(first["status"]), whole(first["rank"]), label, steps, values)

@@ -10,6 +10,7 @@ trained trials are asterisks in the colour of their target set.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -83,7 +84,7 @@ def plot_rank(info: RankInfo) -> go.Figure:
         points = [point for point in info.points if point.target_label == label]
         # the sets stand a little apart, so that equal ranks do not hide each other
         shift = 2 ** (0.12 * (i - (len(marks) - 1) / 2))
-        xs = [point.rank * shift for point in points]
+        xs = [(point.rank or math.nan) * shift for point in points]
         _add_points(figure, points, label, colour, symbol, [""] * len(points), info.metric, xs)
     figure.update_xaxes(type="log", tickvals=list(info.ranks), ticktext=[str(rank) for rank in info.ranks])
     return figure
@@ -96,7 +97,7 @@ def plot_learning_rate(info: LearningRateInfo) -> go.Figure:
         points = [point for point in info.points if point.rank == rank]
         rates = [point.learning_rate for point in points]
         extra = [f"rate {units.number(rate)}" for rate in rates]
-        _add_points(figure, points, f"rank {rank}", colour, "circle", extra, info.metric, rates)
+        _add_points(figure, points, _rank_name(rank), colour, "circle", extra, info.metric, rates)
     figure.update_xaxes(type="log", **log_ticks([point.learning_rate for point in info.points], units.number))
     return figure
 
@@ -113,8 +114,8 @@ def plot_loss_curves(info: CurvesInfo) -> go.Figure:
 
 def _plot_curves(info: CurvesInfo, figure: go.Figure, metric: Metric) -> go.Figure:
     colours = rank_colours(curve.rank for curve in info.curves)
-    named: set[int] = set()
-    for curve in sorted(info.curves, key=lambda curve: (curve.rank, curve.status != "complete")):
+    named: set[int | None] = set()
+    for curve in sorted(info.curves, key=lambda curve: (curve.rank or 0, curve.status != "complete")):
         figure.add_scatter(**_curve(curve, colours[curve.rank], metric), showlegend=curve.rank not in named)
         named.add(curve.rank)
     ends = [curve for curve in info.curves if curve.status != "complete"]
@@ -132,15 +133,15 @@ def _plot_curves(info: CurvesInfo, figure: go.Figure, metric: Metric) -> go.Figu
 
 
 def _curve(curve: Curve, colour: str, metric: Metric) -> dict[str, Any]:
-    head = f"{text(curve.trial_id)}, rank {curve.rank}, {text(curve.target_label)}"
+    head = f"{text(curve.trial_id)}, {_rank_name(curve.rank)}, {text(curve.target_label)}"
     status = "" if curve.status == "complete" else f" ({curve.status})"
     pairs = zip(curve.steps, curve.values, strict=True)
     return {
         "x": curve.steps,
         "y": curve.values,
         "mode": "lines+markers",
-        "name": f"rank {curve.rank}",
-        "legendgroup": f"rank {curve.rank}",
+        "name": _rank_name(curve.rank),
+        "legendgroup": _rank_name(curve.rank),
         "opacity": 0.95 if curve.status == "complete" else 0.6,
         "line": {"color": colour, "width": 2 if curve.status == "complete" else 1.3},
         "marker": {"color": colour, "size": 4},
@@ -247,12 +248,17 @@ def _bars(points: Sequence[TrialPoint]) -> dict[str, Any]:
 
 
 def _hover(point: TrialPoint, metric: Metric, extra: str = "") -> str:
-    status = "" if point.status == "complete" else f" ({point.status} at step {point.reached_step})"
+    at = "" if point.reached_step is None else f" at step {point.reached_step}"
+    status = "" if point.status == "complete" else f" ({point.status}{at})"
     head = f"<b>{text(point.trial_id)}</b>{status}: {metric.text(point.quality)}"
-    made = point.made or f"rank {point.rank}, alpha {units.number(point.alpha)}, {text(point.target_label)}"
+    made = point.made or f"{_rank_name(point.rank)}, alpha {units.number(point.alpha)}, {text(point.target_label)}"
     worth = f"95 % interval {metric.interval_text(point.bounds)}" if point.bounds else ""
     tied = "cannot be told from the best" if point.tied else ""
     return "<br>".join(part for part in (head, worth, tied, made, text(extra)) if part)
+
+
+def _rank_name(rank: int | None) -> str:
+    return "unknown rank" if rank is None else f"rank {rank}"
 
 
 def _evaluated(metric: Metric) -> str:

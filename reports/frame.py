@@ -15,6 +15,9 @@ from reports.metric import Metric, read_metric
 NO_TARGETS = "no LoRA (head only)"
 """The target label of a trial that adapts no layer."""
 
+UNKNOWN_TARGETS = "unknown targets"
+"""The target label of a trial of which nobody knows what it adapts."""
+
 _TRIAL_COLUMNS = (
     "trial_id", "status", "rank", "alpha", "alpha_over_rank", "dropout", "target_label", "learning_rate",
     "batch_size", "seed", "step", "reached_step", "steps", "share_of_budget", "quality", "test_quality",
@@ -38,7 +41,7 @@ def trial_frame(run: RunFolder) -> pd.DataFrame:
     and what was measured there at its export); every metric also stands under `eval_NAME` and `test_NAME`. `step` is
     the kept evaluation, `reached_step` the last one, `share_of_budget` that over the full budget, `share` the
     trainable parameters over the base's; trials with the same `configuration` differ in their seeds alone. What is
-    not known is NaN or None.
+    not known is NaN or None, also where the record has a placeholder for it (`TrialRecord.unknown`).
     """
     records = run.records()
     return build_trial_frame(records, tested_rows(run), run_metric(run_info(run), records))
@@ -90,10 +93,10 @@ def build_points_frame(records: Sequence[TrialRecord], metric: Metric) -> pd.Dat
     """`points_frame` from what was read already."""
     rows = []
     for record in records:
-        head = {"trial_id": record.trial_id, "status": record.status, "rank": record.config.rank}
-        head["target_label"] = target_label(record)
+        head = {"trial_id": record.trial_id, "status": record.status}
+        head |= _hidden({"rank": record.config.rank, "target_label": target_label(record)}, record)
         for point in record.history:
-            own = point.model_dump(exclude={"metrics"})
+            own = _hidden(point.model_dump(exclude={"metrics"}), record, keep=("step", "learning_rate"))
             quality = {"quality": finite(point.metrics.get(metric.name))}
             rows.append(head | own | quality | _prefixed("eval", point.metrics))
     return _frame(rows, _POINT_COLUMNS)
@@ -116,6 +119,8 @@ def build_baseline_frame(baselines: Mapping[str, Any] | None, metric: Metric) ->
 
 def target_label(record: TrialRecord) -> str:
     """The space's name for the trial's targets, or the targets themselves."""
+    if "target_modules" in record.unknown:
+        return UNKNOWN_TARGETS
     if record.config.target_label:
         return record.config.target_label
     modules = record.config.target_modules
@@ -129,23 +134,50 @@ def finite(value: object) -> float:
     return math.nan
 
 
+def whole(value: object) -> int | None:
+    """A number of a frame as a whole one; None where it is not known."""
+    number = finite(value)
+    return None if math.isnan(number) else int(number)
+
+
 def _trial_row(record: TrialRecord, tested: Mapping[str, Any], metric: Metric) -> dict[str, Any]:
     config, cost = record.config, record.cost
-    reached = max([record.step, *(point.step for point in record.history)])
+    unknown = set(record.unknown)
+    reached = _reached(record)
     own = record.model_dump(include={"trial_id", "status", "repeat_of", "step", "error", "tokens", "adapter_bytes"})
     own |= record.model_dump(include={"trainable_parameters", "adapter_parameters", "base_parameters"})
     own |= config.model_dump(include={"rank", "alpha", "dropout", "learning_rate", "batch_size", "seed", "steps"})
     own |= cost.model_dump() | {"solo_seconds": finite(cost.solo_seconds)}
     own |= {
-        "alpha_over_rank": config.alpha / config.rank,
+        "alpha_over_rank": math.nan if {"alpha", "rank"} & unknown else config.alpha / config.rank,
         "target_label": target_label(record),
-        "configuration": fingerprint(config.model_dump(mode="json", exclude={"seed"})),
+        "configuration": fingerprint(config.model_dump(mode="json", exclude={"seed", *unknown})),
         "reached_step": reached,
-        "share_of_budget": min(1.0, reached / config.steps),
+        "share_of_budget": math.nan if "steps" in unknown or math.isnan(reached) else min(1.0, reached / config.steps),
         "quality": finite(record.metrics.get(metric.name)),
-        "share": record.trainable_parameters / record.base_parameters if record.base_parameters else math.nan,
+        "share": _share(record),
     }
-    return own | _prefixed("eval", record.metrics) | tested_metrics(tested, metric)
+    return _hidden(own, record) | _prefixed("eval", record.metrics) | tested_metrics(tested, metric)
+
+
+def _reached(record: TrialRecord) -> float:
+    """The last step that is on record; a whole number unless it is NaN."""
+    steps = [point.step for point in record.history]
+    if "step" not in record.unknown:
+        steps.append(record.step)
+    return max(steps, default=math.nan)
+
+
+def _share(record: TrialRecord) -> float:
+    if not record.base_parameters or "trainable_parameters" in record.unknown:
+        return math.nan
+    return record.trainable_parameters / record.base_parameters
+
+
+def _hidden(row: Mapping[str, Any], record: TrialRecord, keep: Sequence[str] = ()) -> dict[str, Any]:
+    """A row without the placeholders of what is unknown; `keep` names what a row has of its own."""
+    blank = {name: math.nan for name in record.unknown if name in row and name not in keep}
+    return {**row, **blank}
 
 
 def _prefixed(part: str, metrics: Mapping[str, Any]) -> dict[str, float]:

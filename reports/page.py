@@ -3,16 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-from plotly.offline import get_plotlyjs
-
-from lora_sweep import __version__
 from lora_sweep.errors import RunFolderError
 from lora_sweep.store import RunFolder
 from reports import figures, page_analysis, page_configurations, page_parts
@@ -21,18 +14,9 @@ from reports.doubts import doubts
 from reports.export import write_tables
 from reports.figure_info import get_front_info
 from reports.pick import Pick, pick
+from reports.rendering import PageFigure, page_figure, render, write_page
 from reports.results import Results, read_results
 from reports.table import table_rows
-
-
-@dataclass(frozen=True)
-class PageFigure:
-    """One figure on the page: `json` is safe inside a script element."""
-
-    key: str
-    label: str
-    caption: str
-    json: Markup
 
 
 def write_report(run: RunFolder, output: Path | None = None) -> Path:
@@ -48,29 +32,13 @@ def write_report(run: RunFolder, output: Path | None = None) -> Path:
     results = read_results(run)
     write_tables(results)
     write_analysis_tables(results)
-    target = output or results.path / "report.html"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
-    part.write_text(render_page(results), encoding="utf-8")
-    part.replace(target)
-    return target
+    return write_page(render_page(results), output or results.path / "report.html")
 
 
 def render_page(run: RunFolder | Results) -> str:
     """The page's HTML, complete in itself."""
     results = read_results(run)
-    templates = PackageLoader("reports")
-    environment = Environment(
-        loader=templates,
-        # named .j2, the template would not be taken for HTML
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
-    # not rendered: the braces of CSS and JavaScript are their own
-    assets = {name: Markup(templates.get_source(environment, f"page.{name}")[0]) for name in ("css", "js")}
-    return environment.get_template("page.html.j2").render(_context(results), assets=assets)
+    return render("page.html.j2", _context(results))
 
 
 def _context(results: Results) -> dict[str, Any]:
@@ -78,21 +46,23 @@ def _context(results: Results) -> dict[str, Any]:
     rows = table_rows(results)
     columns = page_parts.table_columns(rows, results)
     latency = page_analysis.latency_table(results)
-    measured = [_figure(*one) for one in page_analysis.analysis_figures_of(results)]
-    seeds = [_figure(*one) for one in page_configurations.seed_figures(results)]
+    measured = [page_figure(*one) for one in page_analysis.analysis_figures_of(results)]
+    seeds = [page_figure(*one) for one in page_configurations.seed_figures(results)]
     return {
         "results": results,
         "name": str(results.info.get("name") or results.path.name),
         "status": str(results.info.get("status") or ""),
         "lead": _lead(results),
         "pick": chosen,
+        # an imported run has no adapters
+        "exportable": chosen is not None and not results.section("imported"),
         "no_pick": reason,
         "answer": _answer(results, chosen) if chosen else {},
         "doubts": doubts(results, chosen),
         "columns": columns,
         "constants": [(key.replace("_", " "), value) for key, value in page_parts.constants(rows)],
         "rows": [(row, page_parts.table_cells(row, columns)) for row in rows],
-        "failed": results.with_status("failed").to_dict("records"),
+        "failed": page_parts.failed_rows(results),
         "figures": {figure.key: figure for figure in (*_figures(results), *measured, *seeds)},
         "analysed": bool(measured or latency.rows),
         "latency": latency,
@@ -101,8 +71,6 @@ def _context(results: Results) -> dict[str, Any]:
         "facts": page_parts.run_facts(results),
         "data": page_parts.data_facts(results),
         "devices": page_parts.device_facts(results),
-        "version": __version__,
-        "plotly": Markup(get_plotlyjs()),
     }
 
 
@@ -145,33 +113,28 @@ def _figures(results: Results) -> Iterator[PageFigure]:
         cuts = any(point.is_cut for point in front.points)
         caption = "Nothing measured on the line is beaten on both quality and size. Hollow: stopped early."
         caption += " Asterisks: trained trials cut to lower ranks, no further training." * cuts
-        yield _figure("front", f"{title} against trainable parameters", caption, figures.plot_front(front))
+        yield page_figure("front", f"{title} against trainable parameters", caption, figures.plot_front(front))
     rank = figures.get_rank_info(results)
     if rank.points:
         caption = "The dotted line joins the medians. Other settings differ between these trials too."
-        yield _figure("rank", f"{title} over rank", caption, figures.plot_rank(rank))
+        yield page_figure("rank", f"{title} over rank", caption, figures.plot_rank(rank))
     rate = figures.get_learning_rate_info(results)
     if rate.points:
         caption = "A best rate at the edge of the plot asks for a wider space."
-        yield _figure("rate", f"{title} against learning rate", caption, figures.plot_learning_rate(rate))
+        yield page_figure("rate", f"{title} against learning rate", caption, figures.plot_learning_rate(rate))
     yield from _curve_figures(results, title)
     cost = get_front_info(results, "device_seconds")
     if cost.points:
         caption = "Device time is the engine's time shared among its trials by FLOPs, not the wall time of a pack."
-        yield _figure("cost", f"{title} against device time", caption, figures.plot_front(cost))
+        yield page_figure("cost", f"{title} against device time", caption, figures.plot_front(cost))
 
 
 def _curve_figures(results: Results, title: str) -> Iterator[PageFigure]:
     curves = figures.get_learning_curves_info(results)
     if curves.curves:
         caption = "One line a trial. A cross ends what was stopped or failed."
-        yield _figure("curves", f"{title} over steps", caption, figures.plot_learning_curves(curves))
+        yield page_figure("curves", f"{title} over steps", caption, figures.plot_learning_curves(curves))
     losses = figures.get_loss_curves_info(results)
     if losses.curves:
         caption = "Mean training loss between evaluations."
-        yield _figure("losses", "Training loss over steps", caption, figures.plot_loss_curves(losses))
-
-
-def _figure(key: str, label: str, caption: str, figure: go.Figure) -> PageFigure:
-    safe = figure.to_json().replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    return PageFigure(key, label[:1].upper() + label[1:], caption, Markup(safe))
+        yield page_figure("losses", "Training loss over steps", caption, figures.plot_loss_curves(losses))

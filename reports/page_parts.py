@@ -10,6 +10,8 @@ from typing import Any
 
 from reports import units
 from reports.candidates import cut_words
+from reports.frame import UNKNOWN_TARGETS, whole
+from reports.imported import facts_of_import
 from reports.pick import Pick
 from reports.pick_cost import COSTS
 from reports.pick_text import test_examples
@@ -51,26 +53,30 @@ def pick_facts(pick: Pick) -> Facts:
     """The chosen configuration as readable facts."""
     row = pick.chosen
     share = f" ({units.share(row['share'])} of the base)" if not math.isnan(row["share"]) else ""
-    times = times_rank(row["alpha_over_rank"], 1)
-    alpha = f"{units.number(row['alpha'])} ({times})" if row["alpha"] > 0 else f"{times}, layer by layer"
+    times = times_rank(row["alpha_over_rank"], 1) if row["alpha_over_rank"] > 0 else ""
+    alpha = units.number(row["alpha"]) + (f" ({times})" if times else "")
+    if times and not row["alpha"] > 0:
+        alpha = f"{times}, layer by layer"
     by_cut = [("Made", f"Trial {row['source']}{cut_words(row)}")] if pick.is_cut else []
     latency = COSTS["latency"].text(row["latency_seconds"])
     timed = [] if math.isnan(row["latency_seconds"]) else [("Latency, unmerged", latency)]
     solo = f", {units.duration(row['solo_seconds'])} alone ({row['solo_source']})" if row["solo_seconds"] > 0 else ""
-    return [
+    facts = [
         *by_cut,
         ("Rank", row["rank_text"]),
         ("Alpha", alpha),
         ("Dropout", units.number(row["dropout"], 2)),
-        ("Targets", str(row["target_label"])),
+        ("Targets", units.MISSING if row["target_label"] == UNKNOWN_TARGETS else str(row["target_label"])),
         ("Learning rate", units.number(row["learning_rate"], 2)),
-        ("Batch size", str(int(row["batch_size"]))),
+        ("Batch size", units.number(row["batch_size"], 12)),
         ("Parameters", units.count(row["trainable_parameters"]) + share),
         ("Adapter on disk", units.size(row["adapter_bytes"] or None)),
         *timed,
         ("Training", f"{units.duration(row['device_seconds'])} of device time{solo}"),
-        ("Kept step", f"{int(row['step'])} of {int(row['steps'])}"),
+        ("Kept step", units.progress(row["step"], row["steps"]).removesuffix(" steps")),
     ]
+    missing = (units.MISSING, f"{units.MISSING} of device time", "an unknown number of")
+    return [(name, value) for name, value in facts if value not in missing]
 
 
 def comparison_bars(results: Results, pick: Pick) -> tuple[str, list[Bar]]:
@@ -142,7 +148,8 @@ def constants(rows: Sequence[TableRow]) -> Facts:
     if len(trials) < 2:
         return []
     keys = ("rank", "dropout", "targets", "learning_rate", "batch_size")
-    return [(key, trials[0].texts[key]) for key in keys if len({row.texts[key] for row in trials}) == 1]
+    same = [(key, trials[0].texts[key]) for key in keys if len({row.texts[key] for row in trials}) == 1]
+    return [(key, text) for key, text in same if text != units.MISSING]
 
 
 def table_cells(row: TableRow, columns: Sequence[Column]) -> list[Cell]:
@@ -152,7 +159,7 @@ def table_cells(row: TableRow, columns: Sequence[Column]) -> list[Cell]:
         "test_interval": _low(row.test_bounds), "rank": row.rank, "alpha": row.alpha,
         "learning_rate": row.learning_rate, "parameters": row.trainable_parameters, "share": row.share,
         "adapter": row.adapter_bytes, "device_time": row.device_seconds, "solo_time": row.solo_seconds,
-        "step": float(row.reached_step) if row.steps else math.nan,
+        "step": float(row.reached_step) if row.reached_step else math.nan,
     }  # fmt: skip
     cells = []
     for column in columns:
@@ -189,6 +196,7 @@ def run_facts(results: Results) -> Facts:
         ("Commit", _said(info.get("commit"))),
         ("Command", _said(info.get("command"))),
     ]
+    facts += facts_of_import(results)
     return [(name, value) for name, value in facts if value and value != units.MISSING]
 
 
@@ -219,11 +227,13 @@ def device_facts(results: Results) -> list[tuple[str, ...]]:
 def cost_facts(results: Results, pick: Pick | None) -> Facts:
     """What the whole sweep cost, and the pick's part of it."""
     trials, repeats = results.trials, results.repeats
+    # of what nobody measured the sum is unknown, and not 0
+    found, tokens = (float(trials[name].sum(min_count=min(1, len(trials)))) for name in ("device_seconds", "tokens"))
     again = float(repeats["device_seconds"].sum()) if len(repeats) else 0.0
-    total = again + (float(trials["device_seconds"].sum()) if len(trials) else 0.0)
+    total = again + found
     facts = [
         ("Device time of all trials", units.duration(total)),
-        ("Tokens trained", units.count(trials["tokens"].sum() + repeats["tokens"].sum())),
+        ("Tokens trained", units.count(tokens + (repeats["tokens"].sum() if len(repeats) else 0))),
     ]
     if again > 0:
         facts.append(("Spent on new seeds of finalists", f"{units.duration(again)} ({units.share(again / total)})"))
@@ -236,7 +246,18 @@ def cost_facts(results: Results, pick: Pick | None) -> Facts:
             facts.append((name, f"{units.duration(spent)} ({units.share(spent / total)})"))
     if pick is not None:
         facts.append(("Device time of the pick", units.duration(pick.chosen["device_seconds"])))
-    return facts
+    return [(name, value) for name, value in facts if value != units.MISSING]
+
+
+def failed_rows(results: Results) -> list[tuple[str, str, str, str]]:
+    """Trial, configuration, last step and reason of every trial that failed."""
+    found = []
+    for row in results.with_status("failed").to_dict("records"):
+        rank, step = whole(row["rank"]), whole(row["reached_step"])
+        made = f"rank {units.MISSING if rank is None else rank}, {row['target_label']}"
+        reason = row["error"] if isinstance(row["error"], str) else "no reason on record"
+        found.append((str(row["trial_id"]), made, units.MISSING if step is None else str(step), reason))
+    return found
 
 
 def pick_command(results: Results, pick: Pick) -> str:

@@ -21,6 +21,7 @@ from lora_sweep.errors import ConfigError, RunFolderError
 from lora_sweep.store import RunFolder
 from reports import units
 from reports.configurations import ruled_out_over_seeds
+from reports.frame import whole
 from reports.metric import Metric
 from reports.pick_cost import PARAMETERS, CostRule
 from reports.pick_limits import NO_LIMITS, Limits
@@ -104,8 +105,8 @@ class Pick:
 
     @property
     def parameters_saved(self) -> int:
-        """Trainable parameters less than the overall best has; negative when it has more."""
-        return int(self.best["trainable_parameters"] - self.chosen["trainable_parameters"])
+        """Trainable parameters less than the overall best has; negative when it has more, 0 where that is unknown."""
+        return whole(self.best["trainable_parameters"] - self.chosen["trainable_parameters"]) or 0
 
 
 @dataclass(frozen=True)

@@ -83,7 +83,7 @@ def seed_sentence(results: Results, row: Mapping[str, Any] | None = None) -> str
     told = "" if row is None else seed_text(results, str(row["trial_id"]))
     if told:
         return told
-    if seeds_per_configuration(results) <= 1:
+    if seeds_per_configuration(results) == 1:
         return (
             "The intervals are over examples: how good each adapter is. How good its configuration is, one seed cannot "
             "say: every configuration was trained with one seed, and another may order them differently."
@@ -95,7 +95,7 @@ def seed_sentence(results: Results, row: Mapping[str, Any] | None = None) -> str
 
 
 def seeds_per_configuration(results: Results) -> int:
-    """The largest number of seeds with which one configuration was trained."""
+    """The largest number of seeds with which one configuration was trained; 0 where seeds are unknown."""
     trials = results.trials
     return int(trials.groupby("configuration", dropna=False)["seed"].nunique().max()) if len(trials) else 0
 
@@ -148,7 +148,7 @@ def pool_words(pick: Pick) -> str:
 
 
 def _stopped(row: Mapping[str, Any]) -> str:
-    reached = f"{row['reached_step']} of {row['steps']} steps"
+    reached = units.progress(row["reached_step"], row["steps"])
     return f"It was stopped after {reached}, so its figure is not comparable with that of a finished trial."
 
 

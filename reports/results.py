@@ -183,7 +183,8 @@ class Results:
 
     def _gather(self, candidates: pd.DataFrame) -> tuple[Evidence | None, Outcomes]:
         """What the outcomes of `eval` say of some candidates."""
-        recorded, steps = _pairs(candidates, "quality"), _pairs(candidates, "step")
+        recorded = _pairs(candidates, "quality")
+        steps = _pairs(candidates[candidates["step"].notna()], "step")
         return gather(RunFolder(self.path), recorded, "eval", self.metric, steps)
 
 

@@ -17,11 +17,13 @@ _RAMP = ("#2f9c8f", "#3d8fc9", "#6a7fdd", "#9c6bd0", "#c95aa4", "#d4634f")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star", "hexagon", "triangle-down")
 
 
-def rank_colours(ranks: Iterable[int]) -> dict[int, str]:
-    """A colour for each rank, in the order of the ramp from the smallest to the largest."""
-    known = sorted(set(ranks))
+def rank_colours(ranks: Iterable[int | None]) -> dict[int | None, str]:
+    """A colour for each rank, in the order of the ramp from the smallest to the largest; an unknown rank is grey."""
+    found = set(ranks)
+    known = sorted(rank for rank in found if rank is not None)
     last = max(1, len(known) - 1)
-    return {rank: _between(i * (len(_RAMP) - 1) / last) for i, rank in enumerate(known)}
+    colours: dict[int | None, str] = {rank: _between(i * (len(_RAMP) - 1) / last) for i, rank in enumerate(known)}
+    return colours | ({None: NEUTRAL} if None in found else {})
 
 
 def target_marks(labels: Iterable[str]) -> dict[str, tuple[str, str]]:

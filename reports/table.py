@@ -17,7 +17,7 @@ import pandas as pd
 
 from lora_sweep.store import RunFolder
 from reports import units
-from reports.frame import NO_TARGETS
+from reports.frame import NO_TARGETS, UNKNOWN_TARGETS, whole
 from reports.results import Results, read_results, sort_by_quality
 
 Kind = Literal["baseline", "complete", "stopped"]
@@ -42,7 +42,7 @@ class TableRow:
         share: trainable parameters over the base's.
         device_seconds: the engine's time attributed to it.
         solo_seconds: its time alone on the device, with `solo_source` (`probed` or `modelled`).
-        reached_step, steps: the last step it trained, of the full budget; 0 for baselines.
+        reached_step, steps: the last step it trained, of the full budget; 0 for baselines and where unknown.
         note: what else a reader must know.
         texts: the same for people, by column: quality, interval, tie, test, test_interval, rank, alpha, dropout,
             targets, learning_rate, batch_size, parameters, share, adapter, device_time, solo_time, step.
@@ -142,8 +142,8 @@ def _row(row: Mapping[str, Any], results: Results) -> TableRow:
         place=None if place is None else int(place),
         share=share,
         solo_source=source if isinstance(source, str) else "",
-        reached_step=int(row.get("reached_step", 0)),
-        steps=int(row.get("steps", 0)),
+        reached_step=whole(row.get("reached_step")) or 0,
+        steps=whole(row.get("steps")) or 0,
         note=_note(row),
         texts=_texts(dict(row) | values | marks | {"share": share}, results),
         **values,
@@ -162,9 +162,9 @@ def _texts(row: Mapping[str, Any], results: Results) -> dict[str, str]:
         "test": metric.text(row["test_quality"]),
         "test_interval": metric.interval_text(row["test_bounds"]) if row["test_bounds"] else units.MISSING,
         "rank": units.MISSING if math.isnan(rank) else str(int(rank)),
-        "alpha": units.number(row["alpha"]) + (f" ({times_rank(row['alpha'], rank)})" if rank > 0 else ""),
+        "alpha": units.number(row["alpha"]) + _in_ranks(row["alpha"], rank),
         "dropout": units.number(_number(row, "dropout"), 2),
-        "targets": str(row.get("target_label", units.MISSING)),
+        "targets": _targets(row.get("target_label")),
         "learning_rate": units.number(row["learning_rate"], 2),
         "batch_size": units.number(_number(row, "batch_size")),
         "parameters": units.count(row["trainable_parameters"]),
@@ -172,8 +172,22 @@ def _texts(row: Mapping[str, Any], results: Results) -> dict[str, str]:
         "adapter": units.size(row["adapter_bytes"] or None),
         "device_time": units.duration(row["device_seconds"] or None),
         "solo_time": f"{solo} ({source})" if isinstance(source, str) and solo != units.MISSING else solo,
-        "step": f"{row['reached_step']} of {row['steps']}" if row.get("steps") else units.MISSING,
+        "step": _step(whole(row.get("reached_step")), whole(row.get("steps"))),
     }
+
+
+def _targets(label: object) -> str:
+    return label if isinstance(label, str) and label != UNKNOWN_TARGETS else units.MISSING
+
+
+def _in_ranks(alpha: float, rank: float) -> str:
+    return f" ({times_rank(alpha, rank)})" if rank > 0 and alpha > 0 else ""
+
+
+def _step(reached: int | None, steps: int | None) -> str:
+    if reached is None:
+        return units.MISSING
+    return f"{reached} of {steps}" if steps else str(reached)
 
 
 def times_rank(alpha: float, rank: float) -> str:
@@ -184,7 +198,8 @@ def times_rank(alpha: float, rank: float) -> str:
 
 def _note(row: Mapping[str, Any]) -> str:
     if row["kind"] == "stopped":
-        return f"stopped by the scheduler after step {row['reached_step']} of {row['steps']}"
+        step = _step(whole(row["reached_step"]), whole(row["steps"]))
+        return "stopped by the scheduler" + ("" if step == units.MISSING else f" after step {step}")
     return str(row.get("note", ""))
 
 

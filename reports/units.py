@@ -53,6 +53,14 @@ def number(value: float | None, digits: int = 3) -> str:
     return f"{value:.{digits}g}"
 
 
+def progress(reached: float | None, full: float | None) -> str:
+    """How far a training came: `30 of 120 steps`, `30 steps`, `an unknown number of steps`."""
+    if reached is None or not math.isfinite(reached):
+        return "an unknown number of steps"
+    of = f" of {full:.0f}" if full is not None and math.isfinite(full) and full > 0 else ""
+    return f"{reached:.0f}{of} steps"
+
+
 def plural(amount: int, one: str, many: str = "") -> str:
     """An amount with its noun: `1 trial`, `3 trials`."""
     return f"{amount:,} {one if amount == 1 else many or one + 's'}"

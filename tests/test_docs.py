@@ -1,4 +1,4 @@
-"""The documentation's examples: every YAML block is a sweep or a space that validates."""
+"""The documentation's examples: every YAML block is a sweep, a space or a map of columns that validates."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import yaml
 from pydantic import BaseModel
 
 from lora_sweep.config import SweepConfig
+from lora_sweep.importing import ImportMap, parse_map
+from lora_sweep.importing.fields import FIELDS
 from lora_sweep.sweep_file import parse_sweep
 from search_spaces import Space, presets
 from search_spaces.keys import KEYS
@@ -48,7 +50,9 @@ def parse(block: str, folder: Path) -> SweepConfig:
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_a_block_validates(block: str, tmp_path: Path) -> None:
-    if "model:" in block:
+    if block.startswith("columns:"):
+        parse_map(block, "example")
+    elif "model:" in block:
         parse(block, tmp_path)
     else:
         Space.parse(read_yaml(block, "example"))
@@ -64,6 +68,13 @@ def test_the_written_out_sweep_holds_every_key_at_its_default(tmp_path: Path) ->
 def test_every_key_and_preset_of_a_space_is_told() -> None:
     text = SWEEP_FILE.read_text(encoding="utf-8")
     assert not {name for name in (*KEYS, *presets()) if f"`{name}`" not in text}
+
+
+def test_every_key_and_field_of_a_map_is_told() -> None:
+    text = (ROOT / "docs" / "import.md").read_text(encoding="utf-8")
+    assert not {name for name in FIELDS if f"`{name}`" not in text}
+    (block,) = yaml_blocks(ROOT / "docs" / "import.md")
+    assert set(yaml.safe_load(block)) == set(ImportMap.model_fields)
 
 
 @pytest.mark.parametrize("file", DOCUMENTS, ids=lambda file: file.stem)

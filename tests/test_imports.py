@@ -64,7 +64,11 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
         ),
         None,
     ),
-    "reports": ((*BASE, "lora_sweep.store"), ("jinja2", "markupsafe", "numpy", "pandas", "plotly", "scipy")),
+    "lora_sweep.importing": (
+        (*BASE, "search_spaces", "lora_sweep.validation", "lora_sweep.store"),
+        ("pydantic", "pandas", "pyarrow"),
+    ),
+    "reports": ((*BASE, "lora_sweep.store"), ("jinja2", "markupsafe", "numpy", "pandas", "plotly", "scipy", "yaml")),
 }
 
 Import = tuple[str, str, bool]
@@ -200,6 +204,7 @@ LIGHT = {
     "lora_sweep.sweep_file": (*HEAVY, "ray", "pandas", "numpy"),
     "lora_sweep.store": (*HEAVY, "ray", "pandas", "numpy"),
     "search_spaces": (*HEAVY, "ray", "pandas", "numpy"),
+    "lora_sweep.importing": (*HEAVY, "ray", "pandas", "numpy", "pyarrow"),
     "lora_sweep.cli": (*HEAVY, "ray", "pandas", "numpy", "plotly"),
     "lora_sweep.engine.api": (*HEAVY, "ray"),
     "lora_sweep.sweep.broker": (*HEAVY, "optuna", "plotly"),

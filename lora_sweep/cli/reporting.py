@@ -1,4 +1,4 @@
-"""Commands that read a run folder: report, pick."""
+"""Commands that read run folders, or a table in place of one: report, pick."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from reports import Limits
 
 ReportFile = Annotated[
-    Path | None, typer.Option("--output", dir_okay=False, help="The HTML file; by default RUN/report.html.")
+    Path | None,
+    typer.Option("--output", dir_okay=False, help="The HTML file; by default report.html, or comparison.html."),
 ]
 MaxParameters = Annotated[
     str | None, typer.Option(metavar="N", help="At most this many trainable parameters, such as 300k.")
@@ -36,12 +37,47 @@ Costs = Annotated[
 OneError = Annotated[str, typer.Option(help="tie-set, or one-standard-error: a stricter convention inside it.")]
 
 
-def report(run: Run, output: ReportFile = None) -> None:
-    """Write the HTML report and the tables of a run."""
+def report(
+    runs: Annotated[
+        list[Path] | None, typer.Argument(metavar="RUN...", help="A run folder; several are compared.")
+    ] = None,
+    output: ReportFile = None,
+    table: Annotated[
+        Path | None,
+        typer.Option("--import", metavar="TABLE", dir_okay=False, help="Report results of somebody else's sweep."),
+    ] = None,
+    columns: Annotated[
+        Path | None, typer.Option(metavar="MAP.yaml", dir_okay=False, help="With --import: what its columns mean.")
+    ] = None,
+    outcomes: Annotated[
+        Path | None, typer.Option(metavar="FILE", dir_okay=False, help="With --import: answers on single examples.")
+    ] = None,
+    into: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="With --import: the run folder; by default TABLE-run.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="With --import: the run's name; by default the table's.")] = None,
+) -> None:
+    """Write the HTML report of a run, of an imported table, or of several runs beside each other."""
+    from lora_sweep.errors import ConfigError
     from lora_sweep.store import RunFolder
-    from reports import write_report
+    from reports import write_comparison, write_report
 
-    typer.echo(str(write_report(RunFolder.open(run), output)))
+    if table is not None:
+        if runs:
+            raise ConfigError("--import", "must stand without a RUN", str(runs[0]), "Import first, then compare.")
+        from lora_sweep.importing import import_table
+
+        folder = import_table(table, columns=columns, outcomes=outcomes, into=into, name=name)
+        typer.echo(f"imported: {folder.path}", err=True)
+        typer.echo(str(write_report(folder, output)))
+        return
+    for option, value in (("--columns", columns), ("--outcomes", outcomes), ("--into", into), ("--name", name)):
+        if value is not None:
+            raise ConfigError(option, "must go with --import", None, "Add --import TABLE, or leave it out.")
+    if not runs:
+        raise ConfigError("RUN", "must be a run folder, or several", None, "Or import a table: --import TABLE.")
+    folders = [RunFolder.open(run) for run in runs]
+    typer.echo(str(write_report(folders[0], output) if len(folders) == 1 else write_comparison(folders, output)))
 
 
 def pick(

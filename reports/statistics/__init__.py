@@ -15,7 +15,7 @@ from reports.statistics.outcomes import Outcomes
 from reports.statistics.paired import paired_comparison
 from reports.statistics.samples import MacroF1Sample, MeanSample, RatioSample, Sample, estimates
 from reports.statistics.seeds import SeedSummary, over_seeds
-from reports.statistics.selection import optimism, simultaneous_level
+from reports.statistics.selection import holm, optimism, simultaneous_level
 from reports.statistics.ties import TieSet, tie_set
 from reports.statistics.unpaired import Comparison, compare, interval
 
@@ -35,6 +35,7 @@ __all__ = [
     "compare_configurations",
     "estimates",
     "gather",
+    "holm",
     "interval",
     "intervals",
     "optimism",

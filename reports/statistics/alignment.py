@@ -9,29 +9,36 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import pandas as pd
 
-from lora_sweep.store import RunFolder
-from reports.statistics.normal import Floats
+from reports.statistics.normal import Bools, Floats
 from reports.statistics.outcomes import Outcomes
 
 SHARED_AT_LEAST = 0.9
 """The part of the examples seen by at least half of the trials that each must have, or it is left out."""
 
 NO_OUTCOMES = "it has no outcomes"
-_CLASSIFICATION, _LANGUAGE = ("label", "prediction", "logits"), ("nll_sum", "tokens")
+_KINDS = (("label", "prediction", "logits"), ("nll_sum", "tokens"), ("label", "prediction"), ("correct",))
+"""What is on record of an example; imported runs may have no logits, or no more than whether it was right."""
+
+
+class OutcomeSource(Protocol):
+    """Whatever has outcomes by trial, as a run folder does."""
+
+    def outcomes(self, trial_id: str) -> pd.DataFrame | None:
+        """The trial's outcome on every example; None when it has none."""
 
 
 def read_outcomes(
-    run: RunFolder, trial_ids: Sequence[str], split: str, steps: Mapping[str, int] | None = None
+    run: OutcomeSource, trial_ids: Sequence[str], split: str, steps: Mapping[str, int] | None = None
 ) -> Outcomes:
     """Read and align the outcomes of some trials on one part of the data.
 
     Args:
-        run: the run folder.
+        run: the run folder, or another source.
         trial_ids: whose outcomes, in the order of the result.
         split: `eval` or `test`.
         steps: the kept step of each trial; outcomes of another step are left out. None does not check.
@@ -49,7 +56,7 @@ def read_outcomes(
     return _matrices(split, parts, left_out) if parts else Outcomes(split, left_out=left_out)
 
 
-def _part(run: RunFolder, trial_id: str, split: str, step: int | None) -> tuple[pd.DataFrame | None, str]:
+def _part(run: OutcomeSource, trial_id: str, split: str, step: int | None) -> tuple[pd.DataFrame | None, str]:
     """A trial's rows by example, or why they cannot be used."""
     try:
         frame = run.outcomes(trial_id)
@@ -57,8 +64,8 @@ def _part(run: RunFolder, trial_id: str, split: str, step: int | None) -> tuple[
         return None, f"its outcomes cannot be read ({type(error).__name__})"
     if frame is None:
         return None, NO_OUTCOMES
-    columns = _CLASSIFICATION if "label" in frame.columns else _LANGUAGE
-    if not {"example_id", "split", "step", *columns} <= set(frame.columns):
+    columns = next((kind for kind in _KINDS if set(kind) <= set(frame.columns)), None)
+    if columns is None or not {"example_id", "split", "step"} <= set(frame.columns):
         return None, "its outcomes lack columns"
     part = frame[frame["split"] == split]
     if part.empty:
@@ -68,7 +75,8 @@ def _part(run: RunFolder, trial_id: str, split: str, step: int | None) -> tuple[
     seen = sorted(set(part["step"]))
     if step is not None and seen != [step]:
         return None, f"its outcomes are of step {', '.join(map(str, seen))}, its record of step {step}"
-    if not np.isfinite(_nll(part)).all():
+    nll = _nll(part)
+    if nll is not None and not np.isfinite(nll).all():
         return None, f"its outcomes on {split} are not finite"
     return part.set_index("example_id")[list(columns)], ""
 
@@ -81,11 +89,12 @@ def _misfits(parts: Mapping[str, pd.DataFrame], split: str) -> dict[str, str]:
     first: pd.Series[Any] | None = None
     for trial_id, part in parts.items():
         shared = int(part.index.isin(common).sum())
-        facts = part.iloc[:, 0] if "label" in part.columns else part["tokens"]
+        # what is right or wrong states nothing about the example itself
+        facts = next((part[name] for name in ("label", "tokens") if name in part.columns), None)
         if shared < SHARED_AT_LEAST * len(common):
             found[trial_id] = f"it has outcomes on {shared} of {len(common)} examples of {split}"
-        elif first is None:
-            first = facts
+        elif first is None or facts is None:
+            first = facts if first is None else first
         elif facts.name != first.name or not _agree(facts, first):
             what = {"label": "labels"}.get(str(facts.name), str(facts.name))
             found[trial_id] = f"its {what} differ from those of the others"
@@ -105,30 +114,50 @@ def _matrices(split: str, parts: Mapping[str, pd.DataFrame], left_out: Mapping[s
     for part in frames[1:]:
         shared = shared if part.index.equals(shared) else shared[shared.isin(part.index)]
     dropped = len({name for part in frames for name in part.index}) - len(shared)
-    is_label = "label" in frames[0].columns
-    if not is_label:
+    is_language = "tokens" in frames[0].columns
+    if is_language:
         # without a scored token an example says nothing
         shared = shared[(frames[0].loc[shared, "tokens"] > 0).to_numpy()]
     frames = [part if part.index.equals(shared) else part.loc[shared] for part in frames]
-    facts = frames[0]["label" if is_label else "tokens"].to_numpy(dtype=np.int64)
+    labelled = all("label" in part.columns for part in frames)
+    nll = [_nll(part) for part in frames]
     return Outcomes(
         split=split,
         trial_ids=tuple(parts),
         example_ids=shared.to_numpy(dtype=object),
-        labels=facts if is_label else None,
-        predictions=np.stack([part["prediction"].to_numpy(dtype=np.int64) for part in frames]) if is_label else None,
-        nll=np.stack([_nll(part) for part in frames]),
-        tokens=None if is_label else facts,
-        classes=len(frames[0]["logits"].iloc[0]) if is_label and len(shared) else 0,
+        labels=frames[0]["label"].to_numpy(dtype=np.int64) if labelled else None,
+        predictions=np.stack([part["prediction"].to_numpy(dtype=np.int64) for part in frames]) if labelled else None,
+        hits=None if is_language else np.stack([_hits(part) for part in frames]),
+        nll=np.stack([one for one in nll if one is not None]) if all(one is not None for one in nll) else None,
+        tokens=frames[0]["tokens"].to_numpy(dtype=np.int64) if is_language else None,
+        classes=_classes(frames) if labelled and len(shared) else 0,
         dropped=dropped,
         left_out=left_out,
     )
 
 
-def _nll(part: pd.DataFrame) -> Floats:
-    """Each example's negative log-likelihood in nats."""
+def _hits(part: pd.DataFrame) -> Bools:
+    """Which examples were answered rightly."""
+    if "correct" in part.columns:
+        return part["correct"].to_numpy(dtype=np.bool_)
+    hits: Bools = (part["label"] == part["prediction"]).to_numpy(dtype=np.bool_)
+    return hits
+
+
+def _classes(frames: Sequence[pd.DataFrame]) -> int:
+    """C: as many as there are logits, or else as are named."""
+    for part in frames:
+        if "logits" in part.columns:
+            return len(part["logits"].iloc[0])
+    return 1 + max(int(part[name].max()) for part in frames for name in ("label", "prediction"))
+
+
+def _nll(part: pd.DataFrame) -> Floats | None:
+    """Each example's negative log-likelihood in nats; None where it is not on record."""
     if "nll_sum" in part.columns:
         return part["nll_sum"].to_numpy(dtype=np.float64)
+    if "logits" not in part.columns:
+        return None
     logits = np.stack(list(part["logits"])).astype(np.float64) if len(part) else np.empty((0, 1))
     with np.errstate(invalid="ignore"):
         logits -= logits.max(axis=1, keepdims=True)

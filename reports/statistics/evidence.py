@@ -9,10 +9,9 @@ from functools import cached_property
 
 import numpy as np
 
-from lora_sweep.store import RunFolder
 from reports.metric import Metric
 from reports.statistics import bootstrap
-from reports.statistics.alignment import read_outcomes
+from reports.statistics.alignment import OutcomeSource, read_outcomes
 from reports.statistics.intervals import intervals
 from reports.statistics.normal import Floats
 from reports.statistics.outcomes import Outcomes
@@ -122,7 +121,7 @@ class Evidence:
 
 
 def gather(
-    run: RunFolder,
+    run: OutcomeSource,
     recorded: Mapping[str, float],
     split: str,
     metric: Metric,
@@ -131,7 +130,7 @@ def gather(
     """The evidence on some trials, and the outcomes that it rests on (with what was left out of them).
 
     Args:
-        run: the run folder.
+        run: the run folder, or another source.
         recorded: the metric on record by trial; outcomes that do not give it are left out, and so are trials that
             have none. NaN is not checked.
         split: `eval` or `test`.

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from reports.statistics.normal import Floats
+from reports.statistics.normal import Bools, Floats
 from reports.statistics.samples import Integers, MacroF1Sample, MeanSample, RatioSample, Sample
 
 
@@ -21,9 +21,11 @@ class Outcomes:
         split: the part.
         trial_ids: K names.
         example_ids: [n].
-        labels: [n]; None for language models.
-        predictions: [K, n]; None for language models.
-        nll: [K, n], each example's negative log-likelihood in nats (summed over its tokens for language models).
+        labels: [n]; None for language models, and where no more is known than what was right.
+        predictions: [K, n]; None as for labels.
+        hits: [K, n], what was right; None for language models.
+        nll: [K, n], each example's negative log-likelihood in nats (summed over its tokens for language models); None
+            where it is not on record.
         tokens: [n], scored tokens, above 0; None for classification.
         classes: C; 0 for language models.
         dropped: examples left out because some trial lacks them.
@@ -35,7 +37,8 @@ class Outcomes:
     example_ids: npt.NDArray[np.object_] = field(default_factory=lambda: np.empty(0, dtype=object))
     labels: Integers | None = None
     predictions: Integers | None = None
-    nll: Floats = field(default_factory=lambda: np.empty((0, 0)))
+    hits: Bools | None = None
+    nll: Floats | None = None
     tokens: Integers | None = None
     classes: int = 0
     dropped: int = 0
@@ -48,7 +51,8 @@ class Outcomes:
             self,
             trial_ids=tuple(self.trial_ids[place] for place in kept),
             predictions=None if self.predictions is None else self.predictions[kept],
-            nll=self.nll[kept],
+            hits=None if self.hits is None else self.hits[kept],
+            nll=None if self.nll is None else self.nll[kept],
             left_out={**self.left_out, **reasons},
         )
 
@@ -56,19 +60,18 @@ class Outcomes:
         """One metric on these examples; None when they do not give it."""
         if not self.trial_ids or not len(self.example_ids):
             return None
-        if self.labels is not None and self.predictions is not None:
-            return _classification(metric, self.labels, self.predictions, self.nll, self.classes)
-        if self.tokens is not None and metric in ("loss", "perplexity"):
-            kind: Any = metric
-            return RatioSample(self.nll, self.tokens.astype(np.float64), kind)
+        if self.tokens is not None:
+            return self._language(metric, self.tokens)
+        if metric == "accuracy" and self.hits is not None:
+            return MeanSample(self.hits.astype(np.float32), "share", binary=True)
+        if metric == "loss" and self.nll is not None:
+            return MeanSample(self.nll, "loss")
+        if metric == "macro_f1" and self.labels is not None and self.predictions is not None:
+            return MacroF1Sample(self.labels, self.predictions, self.classes)
         return None
 
-
-def _classification(metric: str, labels: Integers, predictions: Integers, nll: Floats, classes: int) -> Sample | None:
-    if metric == "accuracy":
-        return MeanSample((predictions == labels).astype(np.float32), "share", binary=True)
-    if metric == "loss":
-        return MeanSample(nll, "loss")
-    if metric == "macro_f1":
-        return MacroF1Sample(labels, predictions, classes)
-    return None
+    def _language(self, metric: str, tokens: Integers) -> Sample | None:
+        if self.nll is None or metric not in ("loss", "perplexity"):
+            return None
+        kind: Any = metric
+        return RatioSample(self.nll, tokens.astype(np.float64), kind)

@@ -1,8 +1,9 @@
-"""Corrections for having picked: intervals for all finalists at once, and how much the winner's figure flatters."""
+"""Corrections for having looked at several: all finalists at once, the winner's figure, several p-values."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -56,3 +57,21 @@ def optimism(values: Floats, replicates: Floats, sign: int) -> float:
     winners = (sign * replicates).argmax(axis=1)
     judged = 2 * better[winners] - sign * replicates[np.arange(len(replicates)), winners]
     return max(0.0, float(better.max() - judged.mean()))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted so that the risk of any false difference among them is held, whatever their dependence.
+
+    Holm 1979, A simple sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6.
+
+    Args:
+        p_values: m of them, in [0, 1].
+
+    Returns:
+        In the same order, each at least as large as it was, at most 1.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for place, at in enumerate(sorted(range(len(p_values)), key=lambda at: p_values[at])):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[at]))
+        adjusted[at] = largest
+    return adjusted

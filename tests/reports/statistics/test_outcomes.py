@@ -54,7 +54,7 @@ def test_what_does_not_fit_is_left_out_with_its_reason(make_run, make_outcomes, 
         "other": make_language(np.ones(40), np.ones(40, dtype=int)),
         "foreign": good.assign(example_id=[f"x:{i}" for i in range(40)]),
         "test": make_outcomes(hits[0], LABELS, "test"),
-        "columns": good.drop(columns="logits"),
+        "columns": good.drop(columns=["logits", "prediction"]),
         "nan": good.assign(logits=[np.array([np.nan, 0, 0], dtype=np.float32)] * 40),
     }
     for name, frame in frames.items():
