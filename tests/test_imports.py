@@ -63,7 +63,10 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
         ),
         None,
     ),
-    "reports": ((*BASE, "lora_sweep.store"), ("jinja2", "markupsafe", "numpy", "pandas", "plotly")),
+    "reports": (
+        (*BASE, "lora_sweep.store", "search_spaces"),
+        ("jinja2", "markupsafe", "numpy", "pandas", "plotly", "sklearn", "yaml"),
+    ),
 }
 
 Import = tuple[str, str, bool]
