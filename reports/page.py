@@ -15,7 +15,8 @@ from plotly.offline import get_plotlyjs
 from lora_sweep import __version__
 from lora_sweep.errors import RunFolderError
 from lora_sweep.store import RunFolder
-from reports import figures, page_analysis, page_parts
+from reports import figures, page_analysis, page_dynamics, page_mattered, page_parts, savings
+from reports.advice import advise
 from reports.analysis_export import write_analysis_tables
 from reports.doubts import doubts
 from reports.export import write_tables
@@ -79,6 +80,8 @@ def _context(results: Results) -> dict[str, Any]:
     columns = page_parts.table_columns(rows, results)
     latency = page_analysis.latency_table(results)
     measured = [_figure(*one) for one in page_analysis.analysis_figures_of(results)]
+    mattered = page_mattered.mattered_part(results)
+    more = [*(mattered.figures if mattered else ()), *page_dynamics.dynamics_figures_of(results)]
     return {
         "results": results,
         "name": str(results.info.get("name") or results.path.name),
@@ -92,7 +95,10 @@ def _context(results: Results) -> dict[str, Any]:
         "constants": [(key.replace("_", " "), value) for key, value in page_parts.constants(rows)],
         "rows": [(row, page_parts.table_cells(row, columns)) for row in rows],
         "failed": results.with_status("failed").to_dict("records"),
-        "figures": {figure.key: figure for figure in (*_figures(results), *measured)},
+        "figures": {figure.key: figure for figure in (*_figures(results), *measured, *(_figure(*one) for one in more))},
+        "mattered": mattered,
+        "advice": advise(results),
+        "cost_details": savings.savings_texts(results),
         "analysed": bool(measured or latency.rows),
         "latency": latency,
         "cost": page_parts.cost_facts(results, chosen),
