@@ -20,7 +20,7 @@ _STATUSES = ("complete", "stopped")
 
 @dataclass(frozen=True)
 class TrialDynamics:
-    """One trial at its evaluations; what was not noted is NaN.
+    """One trial at its evaluations; what is not known is NaN.
 
     Attributes:
         steps: optimizer steps of each evaluation.
@@ -29,7 +29,7 @@ class TrialDynamics:
     """
 
     trial_id: str
-    rank: int
+    rank: float
     steps: tuple[int, ...]
     a: tuple[float, ...]
     b: tuple[float, ...]
@@ -49,7 +49,7 @@ def get_dynamics_info(run: RunFolder | Results) -> tuple[TrialDynamics, ...]:
         own = points[points["trial_id"] == name]
         columns = (own[key].astype(float) for key in ("norm_a", "norm_b", "norm_update", "learning_rate"))
         a, b, update, rate = (tuple(float(value) for value in column) for column in columns)
-        found.append(TrialDynamics(str(name), int(rank), tuple(int(s) for s in own["step"]), a, b, update, rate))
+        found.append(TrialDynamics(str(name), float(rank), tuple(int(s) for s in own["step"]), a, b, update, rate))
     return tuple(found)
 
 
@@ -80,7 +80,7 @@ def _lines(info: Sequence[TrialDynamics], part: str, title: str) -> go.Figure | 
             x=[step for step, _ in pairs],
             y=[value for _, value in pairs],
             mode="lines+markers",
-            name=f"{text(one.trial_id)}, rank {one.rank}",
+            name=text(one.trial_id) + ("" if math.isnan(one.rank) else f", rank {one.rank:g}"),
             line={"color": colours[i], "dash": _DASHES[i], "width": 2},
             hovertext=[f"<b>{text(one.trial_id)}</b><br>step {s}: {units.number(v)}" for s, v in pairs],
             hoverinfo="text",

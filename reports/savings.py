@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from reports.results import Results, read_results
 
 @dataclass(frozen=True)
 class Amount:
-    """Some training: optimizer steps, tokens without padding, attributed device-seconds."""
+    """Some training: optimizer steps, tokens without padding, attributed device-seconds; NaN where not known."""
 
     steps: float = 0.0
     tokens: float = 0.0
@@ -109,9 +110,9 @@ def savings_texts(run: RunFolder | Results) -> SavingsTexts:
 
 
 def _sentences(savings: Savings) -> Iterator[str]:
-    if savings.stopped:
-        full = savings.trained.device_seconds + savings.spared.device_seconds
-        part = savings.spared.device_seconds / full if full > 0 else float("nan")
+    full = savings.trained.device_seconds + savings.spared.device_seconds
+    if savings.stopped and full > 0:
+        part = savings.spared.device_seconds / full
         yield (
             f"Stopping early spared about {units.percent(part)} of the device time that training every trial to its "
             "end would have taken. That is an estimate: each stopped trial's missing steps at its own tokens and "
@@ -141,14 +142,14 @@ def _packing_sentence(packing: Packing) -> str:
 
 
 def _row(name: str, amount: Amount) -> tuple[str, str, str, str]:
-    hours = amount.device_seconds / 3600
+    steps, hours = amount.steps, amount.device_seconds / 3600
     time = units.duration(amount.device_seconds) + (f" ({hours:.1f} device-hours)" if hours >= 1 else "")
-    return name, f"{amount.steps:,.0f}", units.count(amount.tokens), time
+    return name, units.MISSING if math.isnan(steps) else f"{steps:,.0f}", units.count(amount.tokens), time
 
 
 def _trained(trials: pd.DataFrame) -> Amount:
     names = ("reached_step", "tokens", "device_seconds")
-    return Amount(*(float(trials[name].astype(float).sum()) for name in names))
+    return Amount(*(float(trials[name].astype(float).sum(min_count=1)) for name in names))
 
 
 def _spared(stopped: pd.DataFrame) -> Amount:

@@ -7,6 +7,7 @@ order of their weight; a piece that would change what a weightier one changes al
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from lora_sweep.store import RunFolder
 from reports.advice.baselines import no_better_than_baseline
@@ -54,7 +55,9 @@ def advise(run: RunFolder | Results) -> tuple[Advice, ...]:
     found: list[Advice] = []
     changed: set[tuple[str, str]] = set()
     for rule in RULES:
-        for piece in rule(situation):
+        for advice in rule(situation):
+            # there is no file to change where none is known
+            piece = advice if situation.sweep else replace(advice, change={})
             keys = set(piece.changed_keys())
             if not keys & changed:
                 found.append(piece)

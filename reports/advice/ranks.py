@@ -14,10 +14,10 @@ _LEAST = 2
 def indistinct_ranks(situation: Situation) -> Iterator[Advice]:
     """Every rank has a trial in the tie set, and the ranks' medians differ by less than the noise of a figure."""
     tied, complete, results = situation.tied, situation.complete, situation.results
-    groups = {int(str(rank)): rows for rank, rows in complete.groupby("rank")}
+    groups = {int(float(str(rank))): rows for rank, rows in complete.groupby("rank")}
     if tied is None or len(groups) < 2 or any(len(rows) < _LEAST for rows in groups.values()):
         return
-    if set(groups) != {int(rank) for rank in tied["rank"]} or situation.domain("rank") is None:
+    if set(groups) != {int(rank) for rank in tied["rank"].dropna()} or situation.domain("rank") is None:
         return
     medians = [float(rows["quality"].astype(float).median()) for rows in groups.values()]
     best = complete.iloc[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -58,7 +59,7 @@ class Comparable:
     Attributes:
         metric: the quality.
         trials: a row a trial: trial_id, status, `value` (the quality) and a column for each of `varied`.
-        varied: the hyperparameters with at least two values here.
+        varied: the hyperparameters with at least two values here, known of every trial.
         when: where `value` was measured, to follow "quality": `at step 30 of 120`.
         why: the same as a sentence, with the reason.
         left_out: complete and stopped trials that have no such quality, or adapt no layer while others do.
@@ -111,7 +112,7 @@ def comparable(results: Results) -> Comparable:
         )
     table = _settings(trials).assign(value=trials["trial_id"].map(values).astype(float))
     known = table[table["value"].notna()].reset_index(drop=True)
-    varied = tuple(one for one in HYPERPARAMETERS if known[one.name].nunique() > 1)
+    varied = tuple(one for one in HYPERPARAMETERS if known[one.name].nunique() > 1 and known[one.name].notna().all())
     kept = known[["trial_id", "status", *(one.name for one in varied), "value"]]
     return Comparable(results.metric, kept, varied, when, why, len(trials) - len(kept), final)
 
@@ -131,11 +132,14 @@ def _at_a_common_evaluation(trials: pd.DataFrame, points: pd.DataFrame) -> tuple
     number = int(reached.min())
     rows = known[turn == number].set_index("trial_id")
     budgets = trials.set_index("trial_id")["steps"].reindex(rows.index)
-    steps, ends = set(rows["step"].astype(int)), set(budgets.astype(int))
-    if len(steps) == len(ends) == 1:
-        return rows["quality"].astype(float), number, f"step {steps.pop()} of {ends.pop()}"
-    share = float(np.median(rows["step"].astype(float) / budgets.astype(float)))
-    return rows["quality"].astype(float), number, f"evaluation {number}, about {units.percent(share)} of the budget"
+    return rows["quality"].astype(float), number, _called(number, rows["step"].astype(float), budgets.astype(float))
+
+
+def _called(number: int, steps: pd.Series[float], budgets: pd.Series[float]) -> str:
+    if steps.nunique() == budgets.nunique() == 1 and budgets.notna().all():
+        return f"step {steps.iloc[0]:.0f} of {budgets.iloc[0]:.0f}"
+    share = float((steps / budgets).median())
+    return f"evaluation {number}" + ("" if math.isnan(share) else f", about {units.percent(share)} of the budget")
 
 
 def _settings(trials: pd.DataFrame) -> pd.DataFrame:

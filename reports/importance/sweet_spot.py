@@ -38,7 +38,7 @@ class SpotRow:
     bounds: tuple[float, float] | None
     median: float
     tied: int | None
-    parameters: int
+    parameters: float
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def _row(value: object, group: pd.DataFrame, started: int, results: Results) -> 
         bounds=results.interval("eval", name, quality),
         median=float(group["quality"].astype(float).median()),
         tied=None if results.tied is None else int(group["trial_id"].isin(results.tied).sum()),
-        parameters=int(group["trainable_parameters"].min()),
+        parameters=float(group["trainable_parameters"].min()),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 
 from lora_sweep.records import EvalPoint
 from reports import read_results
+from reports.advice import advise
+from reports.dynamics import get_dynamics_info
 from reports.importance import (
     comparable,
     get_map_info,
@@ -24,6 +27,7 @@ from reports.importance.landscape import MOST_LINES
 from reports.importance.mattered import MOST_DOTS, MOST_FITTED
 from reports.importance.surrogate import fit_surrogate
 from reports.page_mattered import mattered_part
+from reports.savings import savings_texts
 
 
 def points(values: list[float], every: int = 50) -> tuple[EvalPoint, ...]:
@@ -100,6 +104,18 @@ def test_sampled() -> None:
     drawn_rows = sampled(1000, 10)
     assert len(set(drawn_rows)) == 10 == len(drawn_rows) and list(drawn_rows) == sorted(drawn_rows)
     assert drawn_rows == sampled(1000, 10)
+
+
+def test_what_is_not_known_is_left_out(make_varied) -> None:
+    """Results of other programs may lack any setting."""
+    results = read_results(make_varied(12))
+    unknown = ["rank", "alpha_over_rank", "steps", "reached_step", "tokens", "device_seconds", "trainable_parameters"]
+    trials = results.trials.assign(**dict.fromkeys(unknown, math.nan), status=["complete", "stopped"] * 6)
+    part = mattered_part(replace(results, trials=trials))
+    assert part is not None and "over-rank" not in part.marginals and "over-learning_rate" in part.marginals
+    assert "are compared at evaluation 4, the last" in part.sentences[0]
+    assert get_dynamics_info(replace(results, trials=trials)) and advise(replace(results, trials=trials)) is not None
+    assert savings_texts(replace(results, trials=trials)).rows[0] == ("Trained", "–", "–", "–")
 
 
 # What the forests find -----------------------------------------------------------------------------------------

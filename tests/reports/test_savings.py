@@ -44,7 +44,7 @@ def test_packing_that_did_not_pay_is_said(make_run, make_record) -> None:
 def test_nothing_stopped_nothing_probed(make_run, make_record) -> None:
     run = make_run([make_record("a", 0.8)], info={})
     assert get_savings(run).packing is None and savings_texts(run).sentences == () and len(savings_texts(run).rows) == 1
-    assert savings_texts(make_run(name="empty")).rows == (("Trained", "0", "0", "0 s"),)
+    assert savings_texts(make_run(name="empty")).rows == (("Trained", "–", "–", "–"),)
 
 
 def with_norms(record, rate: float | None = 1e-3):
