@@ -46,7 +46,7 @@ def candidate_frame(
     """
     rows = [
         row | {"kind": "trial", "source": row["trial_id"], "rank_text": _rank_text(row), "made": ""}
-        for row in _dicts(trials[trials["status"].isin(("complete", "stopped")) & trials["repeat_of"].isna()])
+        for row in _dicts(trials[trials["status"].isin(("complete", "stopped"))])
     ]
     rows += _cut_rows({row["trial_id"]: row for row in rows}, metric, rank_curves or {}, tested or {})
     times = _latencies(latency or {})

@@ -23,11 +23,11 @@ _TRIAL_COLUMNS = (
     "batch_size", "seed", "step", "reached_step", "steps", "share_of_budget", "quality", "test_quality",
     "test_examples", "trainable_parameters", "adapter_parameters", "base_parameters", "share", "adapter_bytes",
     "tokens", "device_seconds", "solo_seconds", "solo_source", "wall_seconds", "state_bytes", "peak_memory_bytes",
-    "configuration", "repeat_of", "error",
+    "configuration", "repeat_of", "accumulate", "optimizer", "weight_decay", "schedule", "warmup", "clip", "error",
 )  # fmt: skip
 _POINT_COLUMNS = (
     "trial_id", "status", "rank", "target_label", "step", "quality", "train_loss", "learning_rate", "tokens",
-    "wall_seconds", "device_seconds",
+    "wall_seconds", "device_seconds", "norm_a", "norm_b", "norm_update",
 )  # fmt: skip
 _BASELINE_COLUMNS = (
     "name", "outcomes_id", "quality", "test_quality", "trainable_parameters", "adapter_bytes", "device_seconds", "note",
@@ -48,7 +48,9 @@ def trial_frame(run: RunFolder) -> pd.DataFrame:
 
 
 def points_frame(run: RunFolder) -> pd.DataFrame:
-    """One row per evaluation of every trial (long format), with `eval_NAME` for every metric."""
+    """One row per evaluation of every trial (long format), with `eval_NAME` for every metric and `norm_a`, `norm_b`
+    and `norm_update` (Frobenius, over all layers) where they were noted.
+    """
     records = run.records()
     return build_points_frame(records, run_metric(run_info(run), records))
 
@@ -96,7 +98,9 @@ def build_points_frame(records: Sequence[TrialRecord], metric: Metric) -> pd.Dat
         head = {"trial_id": record.trial_id, "status": record.status}
         head |= _hidden({"rank": record.config.rank, "target_label": target_label(record)}, record)
         for point in record.history:
-            own = _hidden(point.model_dump(exclude={"metrics"}), record, keep=("step", "learning_rate"))
+            own = _hidden(point.model_dump(exclude={"metrics", "norms"}), record, keep=("step", "learning_rate"))
+            norms = point.norms
+            own |= {f"norm_{name}": getattr(norms, name) if norms else math.nan for name in ("a", "b", "update")}
             quality = {"quality": finite(point.metrics.get(metric.name))}
             rows.append(head | own | quality | _prefixed("eval", point.metrics))
     return _frame(rows, _POINT_COLUMNS)
@@ -147,6 +151,7 @@ def _trial_row(record: TrialRecord, tested: Mapping[str, Any], metric: Metric) -
     own = record.model_dump(include={"trial_id", "status", "repeat_of", "step", "error", "tokens", "adapter_bytes"})
     own |= record.model_dump(include={"trainable_parameters", "adapter_parameters", "base_parameters"})
     own |= config.model_dump(include={"rank", "alpha", "dropout", "learning_rate", "batch_size", "seed", "steps"})
+    own |= config.model_dump(include={"accumulate", "optimizer", "weight_decay", "schedule", "warmup", "clip"})
     own |= cost.model_dump() | {"solo_seconds": finite(cost.solo_seconds)}
     own |= {
         "alpha_over_rank": math.nan if {"alpha", "rank"} & unknown else config.alpha / config.rank,

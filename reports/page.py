@@ -8,7 +8,8 @@ from typing import Any
 
 from lora_sweep.errors import RunFolderError
 from lora_sweep.store import RunFolder
-from reports import figures, page_analysis, page_configurations, page_parts
+from reports import figures, page_analysis, page_configurations, page_dynamics, page_mattered, page_parts, savings
+from reports.advice import advise
 from reports.analysis_export import write_analysis_tables
 from reports.doubts import doubts
 from reports.export import write_tables
@@ -46,8 +47,16 @@ def _context(results: Results) -> dict[str, Any]:
     rows = table_rows(results)
     columns = page_parts.table_columns(rows, results)
     latency = page_analysis.latency_table(results)
+    mattered = page_mattered.mattered_part(results)
     measured = [page_figure(*one) for one in page_analysis.analysis_figures_of(results)]
-    seeds = [page_figure(*one) for one in page_configurations.seed_figures(results)]
+    more = [
+        page_figure(*one)
+        for one in (
+            *page_configurations.seed_figures(results),
+            *(mattered.figures if mattered else ()),
+            *page_dynamics.dynamics_figures_of(results),
+        )
+    ]
     return {
         "results": results,
         "name": str(results.info.get("name") or results.path.name),
@@ -63,7 +72,10 @@ def _context(results: Results) -> dict[str, Any]:
         "constants": [(key.replace("_", " "), value) for key, value in page_parts.constants(rows)],
         "rows": [(row, page_parts.table_cells(row, columns)) for row in rows],
         "failed": page_parts.failed_rows(results),
-        "figures": {figure.key: figure for figure in (*_figures(results), *measured, *seeds)},
+        "figures": {figure.key: figure for figure in (*_figures(results), *measured, *more)},
+        "mattered": mattered,
+        "advice": advise(results),
+        "cost_details": savings.savings_texts(results),
         "analysed": bool(measured or latency.rows),
         "latency": latency,
         "over_seeds": page_configurations.seed_section(results),

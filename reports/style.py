@@ -33,6 +33,12 @@ def target_marks(labels: Iterable[str]) -> dict[str, tuple[str, str]]:
     return {label: (colours[i], _SYMBOLS[i % len(_SYMBOLS)]) for i, label in enumerate(known)}
 
 
+def quality_scale(metric: Metric) -> list[tuple[float, str]]:
+    """A colour scale for plotly, low values first, on which the better end has the same colour for every metric."""
+    colours = _RAMP if metric.mode == "max" else _RAMP[::-1]
+    return [(i / (len(colours) - 1), colour) for i, colour in enumerate(colours)]
+
+
 def text(value: object) -> str:
     """Free text for plotly, which would read `<b>` in it as markup."""
     return escape(str(value), quote=False)

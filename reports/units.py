@@ -42,6 +42,13 @@ def share(value: float | None) -> str:
     return f"{_significant(100 * value)} %"
 
 
+def percent(value: float | None) -> str:
+    """A part of a whole in whole percent: `47 %`."""
+    if value is None or not math.isfinite(value):
+        return MISSING
+    return f"{100 * value:.0f} %"
+
+
 def number(value: float | None, digits: int = 3) -> str:
     """A plain number with `digits` significant digits, in exponent form when very small: `0.05`, `3.2e-4`."""
     if value is None or not math.isfinite(value):

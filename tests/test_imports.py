@@ -68,7 +68,10 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
         (*BASE, "search_spaces", "lora_sweep.validation", "lora_sweep.store"),
         ("pydantic", "pandas", "pyarrow"),
     ),
-    "reports": ((*BASE, "lora_sweep.store"), ("jinja2", "markupsafe", "numpy", "pandas", "plotly", "scipy", "yaml")),
+    "reports": (
+        (*BASE, "lora_sweep.store", "search_spaces"),
+        ("jinja2", "markupsafe", "numpy", "pandas", "plotly", "scipy", "sklearn", "yaml"),
+    ),
 }
 
 Import = tuple[str, str, bool]
