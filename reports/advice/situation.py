@@ -16,7 +16,7 @@ from search_spaces import load as load_space
 from search_spaces.domains import Choice, Domain
 from search_spaces.texts import read_yaml
 
-MOST_LEADERS = 8
+MOST_CURVES = 8
 _WITHOUT_TIES = 3
 
 
@@ -54,9 +54,8 @@ class Situation:
 
     @cached_property
     def leaders(self) -> pd.DataFrame:
-        """The tie set, or the best three where it is not known; at most `MOST_LEADERS`."""
-        leading = self.complete.head(_WITHOUT_TIES) if self.tied is None else self.tied
-        return leading.head(MOST_LEADERS)
+        """The tie set, or the best three where it is not known."""
+        return self.complete.head(_WITHOUT_TIES) if self.tied is None else self.tied
 
     @property
     def called_leaders(self) -> str:
@@ -81,9 +80,9 @@ class Situation:
 
     @cached_property
     def leading_points(self) -> Mapping[str, pd.DataFrame]:
-        """The evaluations of each leader, best leader first."""
+        """The evaluations of the best leaders, at most `MOST_CURVES`, the best first."""
         points = self.results.points
-        names = self.leaders["trial_id"]
+        names = self.leaders["trial_id"].head(MOST_CURVES)
         rows = points[points["trial_id"].isin(names)]
         return {str(name): rows[rows["trial_id"] == name] for name in names}
 
