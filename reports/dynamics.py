@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from lora_sweep.store import RunFolder
 from reports import units
 from reports.results import Results, read_results, sort_by_quality
+from reports.searched import searched_trials
 from reports.style import base_figure, rank_colours, text
 
 MOST_TRIALS = 5
@@ -40,7 +41,7 @@ class TrialDynamics:
 def get_dynamics_info(run: RunFolder | Results) -> tuple[TrialDynamics, ...]:
     """The `MOST_TRIALS` leading complete trials, or stopped ones where none is complete, best first."""
     results = read_results(run)
-    trials = results.trials[results.trials["repeat_of"].isna()]
+    trials = searched_trials(results)
     complete, stopped = (sort_by_quality(trials[trials["status"] == one], results.metric) for one in _STATUSES)
     leading = (complete if len(complete) else stopped).head(MOST_TRIALS)
     points = results.points[results.points["trial_id"].isin(leading["trial_id"])]

@@ -12,6 +12,7 @@ from lora_sweep.store import RunFolder
 from reports import units
 from reports.frame import finite
 from reports.results import Results, read_results
+from reports.searched import all_trials, repeats
 
 
 @dataclass(frozen=True)
@@ -74,14 +75,14 @@ class Savings:
 def get_savings(run: RunFolder | Results) -> Savings:
     """Cost and savings of a run."""
     results = read_results(run)
-    trials, stopped = results.trials, results.with_status("stopped")
-    repeats = trials[trials["repeat_of"].notna()]
+    trials, again = all_trials(results), repeats(results)
+    stopped = trials[trials["status"] == "stopped"]
     devices = results.info.get("devices")
     busy = [finite(one.get("busy_seconds")) for one in devices or () if isinstance(one, Mapping)]
     return Savings(
         trained=_trained(trials),
-        repeats=_trained(repeats),
-        repeat_trials=len(repeats),
+        repeats=_trained(again),
+        repeat_trials=len(again),
         stopped=int((stopped["reached_step"] > 0).sum()),
         spared=_spared(stopped),
         baseline_seconds=float(results.baselines["device_seconds"].astype(float).sum()),

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 from reports import units
 from reports.advice.piece import Advice
 from reports.advice.situation import Situation
+from reports.searched import repeats
 
 
 def one_seed(situation: Situation) -> Iterator[Advice]:
     """At least two complete trials, no configuration among them has a second seed, and the space sets none."""
     complete, results = situation.complete, situation.results
-    repeated = results.trials["repeat_of"].notna().any()
     again = results.trials[results.trials["status"] == "complete"]["configuration"].duplicated().any()
-    if len(complete) < 2 or repeated or again or situation.has_key("seed"):
+    if len(complete) < 2 or len(repeats(results)) or again or situation.has_key("seed"):
         return
     best, runner_up = complete.iloc[0], complete.iloc[1]
     pair, metric = situation.compare(best, runner_up), results.metric

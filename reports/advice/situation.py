@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from reports.results import Results, sort_by_quality
+from reports.searched import searched_trials
 from reports.statistics import Comparison
 from search_spaces import Space, SpaceError
 from search_spaces import load as load_space
@@ -33,7 +34,7 @@ class Situation:
     @cached_property
     def trials(self) -> pd.DataFrame:
         """The trials that the search suggested."""
-        return self.results.trials[self.results.trials["repeat_of"].isna()]
+        return searched_trials(self.results)
 
     @cached_property
     def evaluated(self) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from reports import units
 from reports.frame import NO_TARGETS
 from reports.metric import Metric
 from reports.results import Results
+from reports.searched import searched_trials
 
 MOST_DISTINCT = 12
 """A number with more distinct values than this is shown as a range."""
@@ -87,8 +88,8 @@ class Comparable:
 
 def own_trials(results: Results) -> pd.DataFrame:
     """Complete and stopped trials that the search suggested, without repeats of others with another seed."""
-    trials = results.with_status("complete", "stopped")
-    return trials[trials["repeat_of"].isna()]
+    trials = searched_trials(results)
+    return trials[trials["status"].isin(["complete", "stopped"])]
 
 
 def comparable(results: Results) -> Comparable:

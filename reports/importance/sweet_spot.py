@@ -11,6 +11,7 @@ from lora_sweep.store import RunFolder
 from reports import units
 from reports.frame import NO_TARGETS
 from reports.results import Results, read_results, sort_by_quality
+from reports.searched import searched_trials
 
 _MOST_ROWS = 12
 _GROUPS = (("rank", "Rank"), ("target_label", "Target modules"), ("alpha_over_rank", "Alpha / rank"))
@@ -55,7 +56,8 @@ class SpotTable:
 def get_sweet_spots(run: RunFolder | Results) -> tuple[SpotTable, ...]:
     """A table for each of rank, target modules and alpha / rank that has at least two values among complete trials."""
     results = read_results(run)
-    trials = results.trials[results.trials["repeat_of"].isna() & (results.trials["target_label"] != NO_TARGETS)]
+    trials = searched_trials(results)
+    trials = trials[trials["target_label"] != NO_TARGETS]
     trials = trials.assign(alpha_over_rank=[float(f"{one:.6g}") for one in trials["alpha_over_rank"].astype(float)])
     return tuple(_tables(trials, results))
 
@@ -97,7 +99,7 @@ def _sentence(name: str, rows: list[SpotRow]) -> str:
         return ""
     called = _CALLED[name]
     if len(tied) == len(rows):
-        return f"Every {called} has a trial that cannot be told from the best: these data do not choose among them."
+        return f"Every {called} here has a trial that cannot be told from the best, so these data do not choose among them."
     if len(tied) == 1:
         return f"Only {called} {tied[0].value} has a trial that cannot be told from the best."
     listed = ", ".join(row.value for row in tied)
