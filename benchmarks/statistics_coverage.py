@@ -95,7 +95,7 @@ def repeat(truth: Truth, examples: int, random: np.random.Generator, pools: Any)
     sample, sign = truth.draw(examples, random), SIGNS[truth.metric]
     values, drawn = estimates(sample), replicates(sample, pools[0])
     names = tuple(map(str, range(len(values))))
-    ties = tie_set(names, values, drawn, kind=sample.kind, sign=sign, examples=examples)
+    ties = tie_set(names, sample, drawn, sign)
     covered = _covered(intervals(sample, drawn), truth.values)
     first, second = random.choice(len(values), 2, replace=False)
     pair = paired_comparison(sample.take([first, second]), sign)
@@ -130,7 +130,7 @@ def _finalists(
     test = Truth(truth.metric, truth.p[chosen], truth.rho).draw(examples, random)
     values, drawn, real = estimates(test), replicates(test, counts), truth.values[chosen]
     best = int((SIGNS[truth.metric] * values).argmax())
-    level = simultaneous_level(values, drawn, kind=test.kind, examples=examples)
+    level = simultaneous_level(test, drawn)
     covered = _covered(intervals(test, drawn, level), real)
     return {
         "joint": covered.all(),

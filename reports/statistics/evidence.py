@@ -67,9 +67,8 @@ class Evidence:
         at = self._positions(trial_ids)
         if not at:
             return {}
-        values, replicates = self.values[at], self.replicates[:, at]
-        level = simultaneous_level(values, replicates, kind=self.sample.kind, examples=self.examples)
-        bounds = intervals(self.sample.take(at), replicates, level)
+        sample, replicates = self.sample.take(at), self.replicates[:, at]
+        bounds = intervals(sample, replicates, simultaneous_level(sample, replicates))
         return _known(dict(zip([self.trial_ids[i] for i in at], bounds, strict=True)))
 
     def ties(self, trial_ids: Sequence[str] | None = None) -> TieSet | None:
@@ -77,14 +76,10 @@ class Evidence:
         at = self._positions(self.trial_ids if trial_ids is None else trial_ids)
         if not at:
             return None
-        return tie_set(
-            tuple(self.trial_ids[i] for i in at),
-            self.values[at],
-            self.replicates[:, at],
-            kind=self.sample.kind,
-            sign=self._sign,
-            examples=self.examples,
-        )
+        names = tuple(self.trial_ids[i] for i in at)
+        if names not in self._tie_sets:
+            self._tie_sets[names] = tie_set(names, self.sample.take(at), self.replicates[:, at], self._sign)
+        return self._tie_sets[names]
 
     def compare(self, first: str, second: str) -> Comparison | None:
         """The first trial beside the second, example by example; None when one of them is not here."""
@@ -104,6 +99,11 @@ class Evidence:
         if len(at) < len(trial_ids):
             return None
         return np.atleast_2d(np.cov(self.replicates[:, at], rowvar=False))
+
+    @cached_property
+    def _tie_sets(self) -> dict[tuple[str, ...], TieSet]:
+        """What was computed already, by the trials."""
+        return {}
 
     @cached_property
     def _intervals(self) -> Mapping[str, Bounds]:

@@ -43,6 +43,9 @@ class Sample(Protocol):
     def leave_one_out(self) -> Floats:
         """The metric without each example: [K, n]."""
 
+    def contributions(self) -> Floats:
+        """By how much each example moves the metric, its logarithm for perplexity: [K, n]."""
+
     def take(self, trials: Sequence[int]) -> Self:
         """The same for some of the trials, by position."""
 
@@ -82,6 +85,9 @@ class MeanSample:
         rest: Floats = (values.sum(axis=1, keepdims=True) - values) / (self.examples - 1)
         return rest
 
+    def contributions(self) -> Floats:
+        return self.values.astype(np.float64, copy=False) / self.examples
+
     def take(self, trials: Sequence[int]) -> Self:
         return replace(self, values=self.values[list(trials)])
 
@@ -112,6 +118,9 @@ class RatioSample:
     def leave_one_out(self) -> Floats:
         rest = self.numerators.sum(axis=1, keepdims=True) - self.numerators
         return self._of(rest / (self.denominators.sum() - self.denominators))
+
+    def contributions(self) -> Floats:
+        return self.numerators / float(self.denominators.sum())
 
     def take(self, trials: Sequence[int]) -> Self:
         return replace(self, numerators=self.numerators[list(trials)])
@@ -157,6 +166,9 @@ class MacroF1Sample:
 
     def leave_one_out(self) -> Floats:
         return np.stack([self._without(predicted) for predicted in self.predictions])
+
+    def contributions(self) -> Floats:
+        return estimates(self)[:, None] - self.leave_one_out()
 
     def take(self, trials: Sequence[int]) -> Self:
         return replace(self, predictions=self.predictions[list(trials)])

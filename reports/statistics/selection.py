@@ -7,29 +7,28 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from reports.statistics.noise import grain, scaled_noise
 from reports.statistics.normal import Floats
-from reports.statistics.samples import Kind
-from reports.statistics.scales import stabilise
+from reports.statistics.samples import Sample
 
 
-def simultaneous_level(values: Floats, replicates: Floats, *, kind: Kind, examples: int, level: float = 0.95) -> float:
+def simultaneous_level(sample: Sample, replicates: Floats, level: float = 0.95) -> float:
     """The level at which single intervals hold for all K trials together with probability `level`.
 
     The quantile of the largest |error| / standard error over the trials, found by the bootstrap, so that trials that
     agree on most examples cost little (single-step max-T: Romano & Wolf 2005). Whichever of the K was picked after
-    looking at these figures, its interval at this level holds.
+    looking at these figures, its interval at this level holds. Errors are those of `scaled_noise`, since a trial without
+    an error has none in the bootstrap.
 
     Args:
-        values: [K], the metric.
+        sample: the metric of the K trials.
         replicates: [B, K], on shared resamples.
-        kind: the metric's kind, which chooses the scale.
-        examples: n.
         level: in (0, 1).
 
     Returns:
         At least `level`, which it is for one trial.
     """
-    noise = stabilise(replicates, kind, examples) - stabilise(values, kind, examples)
+    _, noise = scaled_noise(sample, replicates, grain(sample))
     errors = noise.std(axis=0, ddof=1)
     known = errors > 0
     if known.sum() < 2:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from reports.statistics import MeanSample, estimates, optimism, replicates, resample_counts, simultaneous_level
-from reports.statistics.scales import stabilise
+from reports.statistics.noise import grain, scaled_noise
 
 CASES = st.tuples(st.integers(1, 6), st.integers(5, 40), st.integers(0, 10**6))
 
@@ -28,16 +28,14 @@ def sample_of(trials: int, examples: int, seed: int, alike: bool) -> tuple[MeanS
 @given(CASES, st.booleans())
 def test_the_simultaneous_level_equals_a_loop(case, alike) -> None:
     sample, drawn = sample_of(*case, alike)
-    values, examples = estimates(sample), sample.examples
-    largest = []
-    scaled = [[float(stabilise(v, "loss", examples)) for v in row] for row in (values, *drawn)]
-    noise = [[row[k] - scaled[0][k] for k in range(len(values))] for row in scaled[1:]]
+    values = estimates(sample)
+    largest, noise = [], scaled_noise(sample, drawn, grain(sample))[1].tolist()
     errors = [float(np.std([row[k] for row in noise], ddof=1)) for k in range(len(values))]
     for row in noise:
         largest.append(max(abs(one) / error for one, error in zip(row, errors, strict=True)))
     alone = len(values) < 2
     expected = 0.95 if alone else max(0.95, math.erf(float(np.quantile(largest, 0.95)) / math.sqrt(2)))
-    found = simultaneous_level(values, drawn, kind="loss", examples=examples)
+    found = simultaneous_level(sample, drawn)
     assert found == pytest.approx(expected)
     # by the normal distribution of scipy instead of the error function
     if not alone:
