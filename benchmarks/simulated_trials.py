@@ -7,6 +7,8 @@ difficulty, shared by all trials) and e_ki (the trial's own luck), against the t
     loss         softplus(-2 (z - u)), the negative log-likelihood of a logistic answer with margin z - u
     macro_f1     right when u < z, else one of the two other classes at random; classes of 60, 30 and 10 %
     perplexity   1 + Poisson(30) tokens; nats = tokens m_k exp(u / 2 - 1/8), with m_k = 2.5 (1.8 - p_k)
+    overconfident  a loss: 0.01 to 0.03 nats when u < z, else 4 to 6
+    uneven       perplexity of texts of exp(3 + 1.5 normal) tokens, at least 1
 
 rho is 0.9 in the correlated variant (two trials at 80 % disagree about 10 % of the time, as two trials of the demo do)
 and 0 in the independent one.
@@ -27,17 +29,18 @@ Floats = npt.NDArray[np.float64]
 
 CLASS_SHARES = np.array([0.6, 0.3, 0.1])
 RHO = {"correlated": 0.9, "independent": 0.0}
-SIGNS = {"accuracy": 1, "loss": -1, "macro_f1": 1, "perplexity": -1}
+SIGNS = {"accuracy": 1, "loss": -1, "macro_f1": 1, "perplexity": -1, "overconfident": -1, "uneven": -1}
 
 
 def abilities(gap: str, trials: int) -> Floats:
     """p_k of K trials, the best first.
 
     `equal`: all 80 %; `leader`: one 82 %, the others 80 %; `close`, `spread`: evenly from 80 % down by 3 or 10 points;
-    `high`: all 95 %.
+    `high`, `few`: all 95 or 99.5 %, a few errors.
     """
-    if gap in ("equal", "high"):
-        return np.full(trials, 0.8 if gap == "equal" else 0.95)
+    alike = {"equal": 0.8, "high": 0.95, "few": 0.995}
+    if gap in alike:
+        return np.full(trials, alike[gap])
     if gap == "leader":
         return np.array([0.82, *[0.8] * (trials - 1)])
     return 0.8 - {"close": 0.03, "spread": 0.10}[gap] * np.arange(trials) / (trials - 1)
@@ -112,15 +115,29 @@ def _draw_perplexity(p: Floats, latent: Floats, random: np.random.Generator) -> 
     return RatioSample(tokens * _nats_per_token(p)[:, None] * np.exp(latent / 2 - 1 / 8), tokens, "perplexity")
 
 
+def _draw_overconfident(p: Floats, latent: Floats, random: np.random.Generator) -> Sample:
+    right = latent < _quantiles(p)[:, None]
+    return MeanSample(np.where(right, random.uniform(0.01, 0.03, right.shape), random.uniform(4, 6, right.shape)))
+
+
+def _draw_uneven(p: Floats, latent: Floats, random: np.random.Generator) -> Sample:
+    tokens = np.maximum(1.0, np.floor(np.exp(3 + 1.5 * random.standard_normal(latent.shape[1]))))
+    return RatioSample(tokens * _nats_per_token(p)[:, None] * np.exp(latent / 2 - 1 / 8), tokens, "perplexity")
+
+
 _TRUE: dict[str, Callable[[Floats], Floats]] = {
     "accuracy": lambda p: p,
     "loss": _true_loss,
     "macro_f1": _true_macro_f1,
     "perplexity": lambda p: np.exp(_nats_per_token(p)),
+    "overconfident": lambda p: 0.02 * p + 5 * (1 - p),
+    "uneven": lambda p: np.exp(_nats_per_token(p)),
 }
 _DRAWN: dict[str, Callable[[Floats, Floats, np.random.Generator], Sample]] = {
     "accuracy": _draw_accuracy,
     "loss": _draw_loss,
     "macro_f1": _draw_macro_f1,
     "perplexity": _draw_perplexity,
+    "overconfident": _draw_overconfident,
+    "uneven": _draw_uneven,
 }

@@ -69,10 +69,13 @@ def main() -> None:
 
 def cases(only: str | None) -> list[dict[str, Any]]:
     """Metric, variant, gap, trials and examples of every case."""
-    accuracy = itertools.product(("accuracy",), RHO, ("equal", "high", "leader", "close", "spread"), TRIALS, SIZES)
+    accuracy = itertools.product(
+        ("accuracy",), RHO, ("equal", "high", "few", "leader", "close", "spread"), TRIALS, SIZES
+    )
     others = itertools.product(("loss", "macro_f1", "perplexity"), RHO, ("equal", "close"), (16,), SIZES)
+    hard = itertools.product(("overconfident", "uneven"), RHO, ("equal", "few"), (16,), SIZES)
     names = ("metric", "variant", "gap", "trials", "examples")
-    found = [dict(zip(names, values, strict=True)) for values in (*accuracy, *others)]
+    found = [dict(zip(names, values, strict=True)) for values in (*accuracy, *others, *hard)]
     return [case for case in found if only in (None, case["metric"])]
 
 

@@ -45,7 +45,7 @@ def ties(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _tie_cell(row: Row) -> str:
-    equal = row["gap"] in ("equal", "high")
+    equal = row["gap"] in ("equal", "high", "few")
     return f"{_percent(row['holds'])}, {row['size']:.1f}, {'–' if equal else _percent(row['naive'])}"
 
 

@@ -1,8 +1,9 @@
 """What chance may do to the metrics of several trials, on their scale: the bootstrap, and what it cannot see.
 
 A trial without a single error has the same metric on every resample, so that the bootstrap takes it for certain; one
-with two errors fares little better. Other examples might have shown an error. So every trial's noise gets an independent
-normal part with the variance of half an example. docs/statistics.md has what the comparisons held without and with it.
+with two errors fares little better. Other examples might have shown an error. So every trial's noise gets an
+independent normal part with the variance of half an example. docs/statistics.md has what the comparisons held without
+and with it.
 """
 
 from __future__ import annotations
