@@ -143,7 +143,8 @@ def _compare(results: Results, groups: Sequence[_Group], part: Part, evidence: E
     ids = [str(name) for group in groups for name in group.rows["trial_id"]]
     values = [[float(value) for value in group.rows[_COLUMNS[part]]] for group in groups]
     covariance = None if evidence is None else evidence.covariance(ids)
-    return compare_configurations(values, covariance, 1 if results.metric.mode == "max" else -1)
+    sign = 1 if results.metric.mode == "max" else -1
+    return compare_configurations(values, covariance, sign, within=results.metric.limits)
 
 
 def _summary(group: _Group, part: Part, beside: BesideBest | None) -> ConfigurationSummary:

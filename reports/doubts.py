@@ -67,9 +67,11 @@ def _noise(results: Results, pick: Pick) -> Iterator[str]:
         return
     half = metric.difference_text((bounds[1] - bounds[0]) / 2)
     it = "it" if pick.ties is None else "the best"
+    others = pick.candidates - 1 if pick.ties is None else len(pick.ties.trial_ids) - 1
+    compared = " that could be compared" if others < pick.candidates - 1 else ""
     yield f"The evaluation data have {size}: the pick's figure there is good to about ± {half}." + (
-        f" {pick.tied} of the other {units.plural(pick.candidates - 1, _noun(pick))} cannot be told apart from {it}."
-        if pick.candidates > 1
+        f" {pick.tied} of the other {units.plural(others, _noun(pick))}{compared} cannot be told apart from {it}."
+        if others
         else ""
     )
 
@@ -128,7 +130,7 @@ def _unaligned(results: Results) -> Iterator[str]:
             size = units.plural(outcomes.dropped, "example")
             yield f"{size} of {part} were left out of the comparisons, because not every trial has an outcome there."
     if (candidates := len(results.comparable())) > MOST_COMPARED:
-        yield f"Only the {MOST_COMPARED} leading of {candidates:,} candidates were compared with the best."
+        yield f"Only the {MOST_COMPARED} leading of {candidates:,} candidates were compared with the best; the others were not tested."
 
 
 def _remeasured(results: Results) -> Iterator[str]:

@@ -65,9 +65,7 @@ def _with_intervals(results: Results) -> pd.DataFrame:
         pairs = zip(results.trials["trial_id"], results.trials[value].astype(float), strict=True)
         bounds = [results.interval(part, str(name), number) or (math.nan, math.nan) for name, number in pairs]
         columns |= {f"{value}_low": [low for low, _ in bounds], f"{value}_high": [high for _, high in bounds]}
-    tied = results.tied
-    known = results.trials["status"] == "complete"
-    columns["tied"] = [None] * len(known) if tied is None else results.trials["trial_id"].isin(tied).where(known)
+    columns["tied"] = [results.tied_with_best(str(name)) for name in results.trials["trial_id"]]
     return results.trials.assign(**columns)
 
 

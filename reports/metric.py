@@ -39,6 +39,13 @@ class Metric:
     def is_proportion(self) -> bool:
         return self.name in PROPORTIONS
 
+    @property
+    def limits(self) -> tuple[float, float]:
+        """Its least and its largest value."""
+        if self.is_proportion:
+            return 0.0, 1.0
+        return {"loss": 0.0, "perplexity": 1.0}.get(self.name, -math.inf), math.inf
+
     def gain(self, value: float, over: float) -> float:
         """How much better `value` is than `over`; negative when it is worse."""
         return value - over if self.mode == "max" else over - value

@@ -186,12 +186,13 @@ def _leading_rows(comparison: RunComparison) -> Iterator[tuple[bool, Cells]]:
     """Whether it is a pick, and place, run, trial, figures and configuration of the best trials of all runs."""
     ties = comparison.ties
     members = set(ties.member_ids) if ties else set()
+    compared = set(ties.trial_ids) if ties else set()
     names = ("quality", "interval", "test", "rank", "alpha", "targets", "learning_rate", "parameters", "device_time")
     texts = {side.name: side.texts for side in comparison.sides}
     picks = {side.key(side.pick.trial_id) for side in comparison.sides if side.pick}
     for place, row in enumerate(comparison.leading.head(_MOST_LEADING).to_dict("records"), start=1):
         own = texts[row["run"]][row["trial_id"]]
-        tie = "tie" if row["key"] in members else ""
+        tie = "tie" if row["key"] in members else "" if row["key"] in compared else units.MISSING
         yield row["key"] in picks, (str(place), row["run"], str(row["trial_id"]), tie, *(own[name] for name in names))
 
 

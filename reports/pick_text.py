@@ -26,7 +26,7 @@ def explain(pick: Pick, results: Results) -> Iterator[str]:
     """The sentences of `Pick.why`, from the choice over the headline figure to the reservations."""
     yield _named(pick) if pick.by_name else _choice(pick)
     yield test_sentence(pick.chosen, results)
-    if pick.ties is not None and len(pick.ties.trial_ids) > 1:
+    if pick.ties is not None and pick.within > 1:
         yield _compared(pick, pick.ties, results)
     yield from _limits(pick, results)
     yield from pick_beside.baselines(pick, results, test_examples(pick.chosen, results))
@@ -126,8 +126,12 @@ def _choice(pick: Pick) -> str:
             return f"{text} No trial trained to the end. {_stopped(chosen)}"
         return text if pick.cost == PARAMETERS else f"{text} The cost had no part in the choice: {_NO_TIES}"
     members = len(pick.ties.member_ids)
-    if len(pick.ties.trial_ids) == 1:
+    if pick.within == 1:
         return f"{_subject(chosen)} is the only complete candidate{room}: {value}.{_what(chosen)}"
+    if len(pick.ties.trial_ids) == 1:
+        return f"{_subject(chosen)} has the best figure{room}: {value}.{_what(chosen)}"
+    if members == 1 and len(pick.ties.trial_ids) < pick.within:
+        return f"{_subject(chosen)} alone can be the best of those compared{room}: {value}.{_what(chosen)}"
     if members == 1:
         return f"{_subject(chosen)} alone can be the best{room}: {value}.{_what(chosen)}"
     rule = " and lie within one standard error of it" if pick.parsimony == "one-standard-error" else ""
@@ -159,8 +163,13 @@ def _compared(pick: Pick, ties: TieSet, results: Results) -> str:
     chosen = pick.chosen
     figure = "" if math.isnan(chosen["test_quality"]) else f" Its own figure there is {_evaluated(chosen, results)}."
     compared, out = len(ties.trial_ids), len(ties.trial_ids) - len(ties.member_ids)
-    some = f"the {compared:,} leading" if compared < pick.within else f"{compared:,}"
-    of = f"{some} of the " if compared < pick.candidates else "the "
+    untested = pick.within - compared
+    if untested and not pick.by_name:
+        rest = f"The other {untested:,} were not tested" if untested > 1 else "The other one was not tested"
+        figure = f" {rest}: the best may be among them.{figure}" if untested > 1 else f" {rest}.{figure}"
+    if compared == 1:
+        return f"No other of the {pool_words(pick)} could be compared with it example by example.{figure}"
+    of = f"{compared:,} of the " if compared < pick.candidates else "the "
     how = (
         f"Compared: {of}{pool_words(pick)}, each with all others at once on the same{examples} of the evaluation data."
     )

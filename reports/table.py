@@ -134,7 +134,7 @@ def _row(row: Mapping[str, Any], results: Results) -> TableRow:
     marks: dict[str, Any] = {
         "bounds": results.interval("eval", name, values["quality"]),
         "test_bounds": results.interval("test", name, values["test_quality"], _count(row, "test_examples")),
-        "tied": None if results.tied is None or kind != "complete" else name in results.tied,
+        "tied": results.tied_with_best(name) if kind == "complete" else None,
     }
     return TableRow(
         kind=kind,

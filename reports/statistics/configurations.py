@@ -52,7 +52,11 @@ class BesideBest:
 
 
 def compare_configurations(
-    values: Sequence[Sequence[float]], covariance: Floats | None, sign: int, risk: float = 0.05
+    values: Sequence[Sequence[float]],
+    covariance: Floats | None,
+    sign: int,
+    risk: float = 0.05,
+    within: Bounds = (-math.inf, math.inf),
 ) -> list[BesideBest]:
     """Compare k configurations with the one that has the best mean.
 
@@ -61,6 +65,7 @@ def compare_configurations(
         covariance: [K, K] over examples, of all seeds in the order of `values`; None where it is not known.
         sign: 1 where a larger metric is better, -1 where a smaller one is.
         risk: in (0, 1), that any of the intervals fails.
+        within: the metric's range.
     """
     means = [sum(own) / len(own) for own in values]
     best = max(range(len(values)), key=lambda c: sign * means[c])
@@ -71,7 +76,7 @@ def compare_configurations(
         gain = sign * (means[c] - means[best])
         summary = bounds = None
         if shared is not None:
-            summary = over_seeds(own, math.sqrt(max(0.0, shared[c, c])))
+            summary = over_seeds(own, math.sqrt(max(0.0, shared[c, c])), within)
             half = None if c == best else half_width(own, values[best], _between(shared, c, best), level)
             bounds = None if half is None else (gain - half, gain + half)
         found.append(BesideBest(summary, gain, bounds))

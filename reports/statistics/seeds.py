@@ -28,7 +28,9 @@ class SeedSummary:
     bounds: tuple[float, float]
 
 
-def over_seeds(values: Sequence[float], example_error: float) -> SeedSummary | None:
+def over_seeds(
+    values: Sequence[float], example_error: float, within: tuple[float, float] = (-math.inf, math.inf)
+) -> SeedSummary | None:
     """The mean over seeds with an interval for new seeds and new examples; one seed gives None.
 
     Student's half-width between seeds and the normal one between examples add as squares: all seeds share their
@@ -38,9 +40,12 @@ def over_seeds(values: Sequence[float], example_error: float) -> SeedSummary | N
         values: the metric of each seed on the same examples.
         example_error: what the examples do to all seeds alike, as a standard error: the root of the mean covariance
             between two seeds. What they do to each seed by itself is in the spread between seeds already.
+        within: the metric's range, where the interval ends too.
     """
     if len(values) < 2:
         return None
     mean, between = fmean(values), variance(values)
     half = math.hypot(t975(len(values) - 1) * math.sqrt(between / len(values)), Z95 * example_error)
-    return SeedSummary(len(values), mean, math.sqrt(between), (mean - half, mean + half))
+    return SeedSummary(
+        len(values), mean, math.sqrt(between), (max(within[0], mean - half), min(within[1], mean + half))
+    )

@@ -13,6 +13,7 @@ from reports.candidates import describe
 from reports.doubts import doubts
 from reports.figure_info import front_frame, get_front_info
 from reports.statistics import read_outcomes
+from reports.table import table_rows
 
 # `a` is the best trial: one cut as good and small, one clearly worse
 CUTS = {"a@rank1": (250, 0, 700), "a@rank4": (341, 0, 3_000), "a@layer-energy90": (338, 10, 4_000)}
@@ -108,8 +109,33 @@ def test_the_cap_holds_and_is_said(make_tied, add_cuts, monkeypatch) -> None:
     results = read_results(run)
     found = pick(results)
     assert found.ties.trial_ids == ("a@rank4", "a", "a@layer-energy90") and found.candidates == 7
-    assert "Compared: the 3 leading of the 7 candidates (4 complete trials and 3 cuts of them)" in found.text
-    assert "Only the 3 leading of 7 candidates were compared with the best." in doubts(results, found)
+    assert "Compared: 3 of the 7 candidates (4 complete trials and 3 cuts of them)" in found.text
+    assert "The other 4 were not tested: the best may be among them." in found.text
+    assert "Only the 3 leading of 7 candidates were compared with the best; the others were not tested." in doubts(
+        results, found
+    )
+
+
+def test_what_was_not_compared_is_neither_tied_nor_ruled_out(make_tied, monkeypatch) -> None:
+    run = make_tied()
+    monkeypatch.setattr("reports.results.MOST_COMPARED", 2)
+    results = read_results(run)
+    assert [results.tied_with_best(name) for name in "acbds"] == [True, True, None, None, None]
+    marks = {row.name: (row.tied, row.texts["tie"]) for row in table_rows(results)}
+    assert marks["a"] == (True, "tie") and marks["d"] == (None, "–")
+
+
+def test_a_trial_without_outcomes_is_not_ruled_out(make_tied) -> None:
+    run = make_tied()
+    for name in "bcd":
+        (run.path / "outcomes" / f"{name}.parquet").unlink()
+        results = read_results(run)
+        found = pick(results)
+        assert results.tied_with_best(name) is None and found.trial_id != name
+    # `a` alone is left of four: it is not the only complete one, and nothing says that it is the best
+    assert "only complete" not in found.text and "alone can be the best" not in found.text
+    assert "No other of the 4 complete trials could be compared with it" in found.text
+    assert not any("0 of the other" in doubt for doubt in doubts(results, found))
 
 
 def test_a_limit_beyond_the_cap_compares_those_within_it(make_tied, add_cuts, monkeypatch) -> None:

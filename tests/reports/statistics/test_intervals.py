@@ -127,3 +127,14 @@ def test_paired_ratios_are_close_to_their_bootstrap() -> None:
     sample = RatioSample(tokens * random.gamma(4.0, size=(2, 500)), tokens)
     found, drawn = paired_comparison(sample, -1), replicates(sample)
     assert found.half_width == pytest.approx(1.965 * (drawn[:, 1] - drawn[:, 0]).std(), rel=0.05)
+
+
+@pytest.mark.parametrize("examples", [12, 300])
+def test_few_disagreements_are_counted_exactly(examples) -> None:
+    for better in range(7):
+        for worse in range(6):
+            hits = np.ones((2, examples), dtype=np.float32)
+            hits[1, :better], hits[0, better : better + worse] = 0, 0
+            found = paired_comparison(MeanSample(hits, "share", binary=True), 1)
+            exact = stats.binomtest(better, better + worse).pvalue if better + worse else 1.0
+            assert found.p_value == pytest.approx(exact) and found.told_apart is (found.p_value < 0.05)
