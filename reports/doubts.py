@@ -126,11 +126,16 @@ def _unaligned(results: Results) -> Iterator[str]:
             listed = "; ".join(f"{reason} ({number})" for reason, number in reasons.most_common(4))
             size = units.plural(len(outcomes.left_out), "trial or cut" if results.has_cuts else "trial")
             yield f"{size} could not be compared with the others example by example on {part}: {listed}."
-        if outcomes.dropped:
+        if evidence is None and outcomes.trial_ids and not len(outcomes.example_ids):
+            yield f"No example of {part} has an outcome of every trial, so nothing was compared there."
+        elif outcomes.dropped:
             size = units.plural(outcomes.dropped, "example")
             yield f"{size} of {part} were left out of the comparisons, because not every trial has an outcome there."
     if (candidates := len(results.comparable())) > MOST_COMPARED:
-        yield f"Only the {MOST_COMPARED} leading of {candidates:,} candidates were compared with the best; the others were not tested."
+        yield (
+            f"Only the {MOST_COMPARED} leading of {candidates:,} candidates were compared with the best; the others "
+            "were not tested."
+        )
 
 
 def _remeasured(results: Results) -> Iterator[str]:

@@ -132,8 +132,12 @@ class AdaptedModel:
             AdapterStateError: an adapter is merged already.
         """
         self._check_unmerged("merge")
-        for module in self._modules():
-            module.merge(slot)
+        try:
+            for module in self._modules():
+                module.merge(slot)
+        except BaseException:
+            self.unmerge()
+            raise
         self.merged = slot
 
     def unmerge(self) -> None:

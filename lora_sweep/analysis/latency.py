@@ -1,12 +1,14 @@
 """What an adapter costs in inference: one forward pass of the base, with the adapter beside it, and merged into it.
 
-One pass over real evaluation examples of one padded length; a language model reads a text, it does not generate.
+One pass over real evaluation examples of one padded length; a language model reads a text, it does not generate, and
+gives the logits of the last position alone where it can: those of all would fill the memory of a large vocabulary.
 `base` and `merged` run on the plain model, without any wrapper of ours; `unmerged` through this package's own layers.
 The three are measured in turns, so that a machine that slows down slows them all.
 """
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -148,9 +150,17 @@ def _merged(session: AnalysisSession, slot: int) -> Iterator[None]:
 @torch.inference_mode()
 def _seconds(session: AnalysisSession, batch: dict[str, torch.Tensor]) -> float:
     device = session.engine.base.device
+    options = _last_logits(session)
     started = _now(device)
-    session.engine.base.model(**batch)
+    session.engine.base.model(**batch, **options)
     return _now(device) - started
+
+
+def _last_logits(session: AnalysisSession) -> dict[str, int]:
+    """What asks a language model for the logits of the last position alone; empty where it has no such option."""
+    base = session.engine.base
+    known = "logits_to_keep" in inspect.signature(base.model.forward).parameters
+    return {"logits_to_keep": 1} if base.task == "causal-lm" and known else {}
 
 
 def _now(device: torch.device) -> float:

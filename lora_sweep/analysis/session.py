@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -96,14 +96,12 @@ class AnalysisSession:
             AdapterFormatError: one is not for this base.
         """
         slots: list[Slot] = []
-        try:
+        with ExitStack() as stack:
             for number, adapter in enumerate(adapters):
                 weights = self.engine.adapted.load(number, adapter.spec, adapter.tensors)
+                stack.callback(self.engine.adapted.remove, number)
                 slots.append(Slot(number, f"guest {number}", TrialConfig(), weights, DataOrder(1, 1, 0)))
             yield slots
-        finally:
-            for slot in slots:
-                self.engine.adapted.remove(slot.number)
 
     def evaluate(self, adapters: Mapping[str, AdapterFile], split: str, write: bool = False) -> dict[str, Evaluation]:
         """Show a split to every adapter, as many at once as the engine has slots.
@@ -156,7 +154,7 @@ def open_session(
 
     Raises:
         RunFolderError: base or data are no longer what the run was made with.
-        InputError: they cannot be read, or there is no such device.
+        InputError: they cannot be read, or there is no such device, or it cannot compute in the sweep's dtype.
     """
     from lora_sweep.preflight import check_unchanged, preflight
     from lora_sweep.sweep_file import load_sweep
@@ -166,8 +164,20 @@ def open_session(
     checked = preflight(config, str(run.sweep_file))
     check_unchanged(run.info(), checked.facts)
     task = with_holdout(checked.task, config.search.seed, holdout_examples)
-    base = load_base(config.model, config.task.type, task.labels, device)
+    model = config.model.model_copy(update={"dtype": _dtype(run, config.model.dtype, device)})
+    base = load_base(model, config.task.type, task.labels, device)
     return AnalysisSession(run, Engine(base, task, _options(config, device, slots)))
+
+
+def _dtype(run: RunFolder, asked: str, device: str) -> Any:
+    """The dtype of the sweep, also where it was chosen for its device: another gives other figures."""
+    devices = run.info().get("devices")
+    used = {one.get("dtype") for one in devices if isinstance(one, dict)} if isinstance(devices, list) else set()
+    dtype = used.pop() if asked == "auto" and len(used) == 1 else asked
+    if dtype == "bfloat16" and device == "cuda" and not torch.cuda.is_bf16_supported():
+        fix = "Use --device cpu, or a device that can."
+        raise InputError("--device", "must compute in the sweep's dtype, bfloat16", device, fix)
+    return dtype or asked
 
 
 def _device(name: str) -> str:

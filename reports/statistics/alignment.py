@@ -75,10 +75,39 @@ def _part(run: OutcomeSource, trial_id: str, split: str, step: int | None) -> tu
     seen = sorted(set(part["step"]))
     if step is not None and seen != [step]:
         return None, f"its outcomes are of step {', '.join(map(str, seen))}, its record of step {step}"
-    nll = _nll(part)
-    if nll is not None and not np.isfinite(nll).all():
-        return None, f"its outcomes on {split} are not finite"
-    return part.set_index("example_id")[list(columns)], ""
+    part = part[["example_id", *columns]]
+    if (reason := _unusable(part)) is not None:
+        return None, f"its outcomes on {split} {reason}"
+    return _lean(part).set_index("example_id"), ""
+
+
+def _unusable(part: pd.DataFrame) -> str | None:
+    """What is wrong with the figures of a trial's rows."""
+    figures = part.drop(columns=["example_id", "logits"], errors="ignore")
+    try:
+        finite = np.isfinite(figures.to_numpy(dtype=np.float64)).all()
+    except (TypeError, ValueError):
+        return "are not numbers"
+    if not finite:
+        return "are not finite"
+    if "label" not in part.columns:
+        return None
+    low, high = figures.to_numpy().min(), figures.to_numpy().max()
+    if "logits" not in part.columns:
+        return None if low >= 0 else "name a class below 0"
+    sizes = {np.size(one) for one in part["logits"]}
+    if len(sizes) > 1:
+        return f"hold {min(sizes)} to {max(sizes)} logits an example"
+    if low < 0 or high >= min(sizes):
+        return f"name a class outside 0 to {min(sizes) - 1}, of which there are logits"
+    return None if np.isfinite(np.stack(list(part["logits"]))).all() else "are not finite"
+
+
+def _lean(part: pd.DataFrame) -> pd.DataFrame:
+    """The rows without logits, which would fill the memory: of them the negative log-likelihood and C are kept."""
+    if "logits" not in part.columns:
+        return part
+    return part.drop(columns="logits").assign(nll=_nll(part), classes=np.int16(np.size(part["logits"].iloc[0])))
 
 
 def _misfits(parts: Mapping[str, pd.DataFrame], split: str) -> dict[str, str]:
@@ -86,19 +115,33 @@ def _misfits(parts: Mapping[str, pd.DataFrame], split: str) -> dict[str, str]:
     seen = Counter(name for part in parts.values() for name in part.index)
     common = pd.Index([name for name, times in seen.items() if 2 * times >= len(parts)], dtype=object)
     found: dict[str, str] = {}
-    first: pd.Series[Any] | None = None
+    facts: dict[str, pd.Series[Any]] = {}
     for trial_id, part in parts.items():
         shared = int(part.index.isin(common).sum())
-        # what is right or wrong states nothing about the example itself
-        facts = next((part[name] for name in ("label", "tokens") if name in part.columns), None)
         if shared < SHARED_AT_LEAST * len(common):
             found[trial_id] = f"it has outcomes on {shared} of {len(common)} examples of {split}"
-        elif first is None or facts is None:
-            first = facts if first is None else first
-        elif facts.name != first.name or not _agree(facts, first):
-            what = {"label": "labels"}.get(str(facts.name), str(facts.name))
-            found[trial_id] = f"its {what} differ from those of the others"
-    return found
+        # what is right or wrong states nothing about the example itself
+        elif own := [part[name] for name in ("label", "tokens") if name in part.columns]:
+            facts[trial_id] = own[0]
+    return found | _at_odds(facts)
+
+
+def _at_odds(facts: Mapping[str, pd.Series[Any]]) -> dict[str, str]:
+    """The trials that state other facts about the examples than the most do; of equally many, than the first do."""
+    groups: list[list[str]] = []
+    for trial_id, own in facts.items():
+        for group in groups:
+            if own.name == facts[group[0]].name and _agree(own, facts[group[0]]):
+                group.append(trial_id)
+                break
+        else:
+            groups.append([trial_id])
+    most = max(groups, key=len, default=[])
+    names = {"label": "labels"}
+    others = {trial_id: str(facts[trial_id].name) for group in groups if group is not most for trial_id in group}
+    return {
+        trial_id: f"its {names.get(what, what)} differ from those of the others" for trial_id, what in others.items()
+    }
 
 
 def _agree(facts: pd.Series[Any], first: pd.Series[Any]) -> bool:
@@ -120,7 +163,9 @@ def _matrices(split: str, parts: Mapping[str, pd.DataFrame], left_out: Mapping[s
         shared = shared[(frames[0].loc[shared, "tokens"] > 0).to_numpy()]
     frames = [part if part.index.equals(shared) else part.loc[shared] for part in frames]
     labelled = all("label" in part.columns for part in frames)
-    nll = [_nll(part) for part in frames]
+    nll = [
+        next((part[name].to_numpy(np.float64) for name in ("nll", "nll_sum") if name in part), None) for part in frames
+    ]
     return Outcomes(
         split=split,
         trial_ids=tuple(parts),
@@ -147,21 +192,15 @@ def _hits(part: pd.DataFrame) -> Bools:
 def _classes(frames: Sequence[pd.DataFrame]) -> int:
     """C: as many as there are logits, or else as are named."""
     for part in frames:
-        if "logits" in part.columns:
-            return len(part["logits"].iloc[0])
+        if "classes" in part.columns:
+            return int(part["classes"].iloc[0])
     return 1 + max(int(part[name].max()) for part in frames for name in ("label", "prediction"))
 
 
-def _nll(part: pd.DataFrame) -> Floats | None:
-    """Each example's negative log-likelihood in nats; None where it is not on record."""
-    if "nll_sum" in part.columns:
-        return part["nll_sum"].to_numpy(dtype=np.float64)
-    if "logits" not in part.columns:
-        return None
-    logits = np.stack(list(part["logits"])).astype(np.float64) if len(part) else np.empty((0, 1))
-    with np.errstate(invalid="ignore"):
-        logits -= logits.max(axis=1, keepdims=True)
-        total = np.log(np.exp(logits).sum(axis=1))
+def _nll(part: pd.DataFrame) -> Floats:
+    """Each example's negative log-likelihood in nats, from its logits."""
+    logits = np.stack(list(part["logits"])).astype(np.float64)
+    logits -= logits.max(axis=1, keepdims=True)
     labels = part["label"].to_numpy(dtype=np.int64)
-    nll: Floats = total - logits[np.arange(len(labels)), labels]
+    nll: Floats = np.log(np.exp(logits).sum(axis=1)) - logits[np.arange(len(labels)), labels]
     return nll

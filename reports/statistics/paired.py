@@ -12,7 +12,6 @@ from reports.statistics.samples import MeanSample, Reals, Sample, estimates
 from reports.statistics.student import t975, two_sided_p
 from reports.statistics.unpaired import Comparison
 
-
 _EXACT_BELOW = 25
 """Disagreements; from here on the normal distribution serves."""
 _RISK = 0.05

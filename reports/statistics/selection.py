@@ -17,8 +17,8 @@ def simultaneous_level(sample: Sample, replicates: Floats, level: float = 0.95) 
 
     The quantile of the largest |error| / standard error over the trials, found by the bootstrap, so that trials that
     agree on most examples cost little (single-step max-T: Romano & Wolf 2005). Whichever of the K was picked after
-    looking at these figures, its interval at this level holds. Errors are those of `scaled_noise`, because a trial without
-    a mistake has none in the bootstrap.
+    looking at these figures, its interval at this level holds. Errors are those of `scaled_noise`, because a trial
+    without a mistake has none in the bootstrap.
 
     Args:
         sample: the metric of the K trials.

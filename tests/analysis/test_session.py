@@ -103,3 +103,34 @@ def test_the_norms_of_an_adapter_are_noted_as_it_trains(session: AnalysisSession
 def test_a_head_alone_has_no_norms(make_run: Any) -> None:
     (record,) = make_run({"head": {"target_modules": ()}}).records()
     assert [point.norms for point in record.history] == [None, None]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_dtype_is_the_sweeps_own(make_run: Any, dtype: str) -> None:
+    run = make_run({})
+    run.sweep_file.write_text(run.sweep_file.read_text().replace("dtype: float32", "dtype: auto"))
+    assert "dtype: auto" in run.sweep_file.read_text()
+    run.write_info(run.info() | {"devices": [{"device": "another", "dtype": dtype}]})
+    assert open_session(run, "cpu").facts()["dtype"] == dtype
+
+
+def test_a_device_that_cannot_do_the_dtype_is_refused(make_run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run({})
+    run.sweep_file.write_text(run.sweep_file.read_text().replace("dtype: float32", "dtype: auto"))
+    run.write_info(run.info() | {"devices": [{"dtype": "bfloat16"}]})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
+    with pytest.raises(InputError, match="must compute in the sweep's dtype, bfloat16"):
+        open_session(run, "cuda")
+
+
+def test_a_slot_is_free_again_when_it_cannot_be_opened(
+    session: AnalysisSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise MemoryError("injected")
+
+    monkeypatch.setattr("lora_sweep.analysis.session.Slot", fails)
+    with pytest.raises(MemoryError), session.loaded([session.adapter("qv")]):
+        pass
+    assert not session.engine.adapted.slots

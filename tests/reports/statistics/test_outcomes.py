@@ -78,6 +78,35 @@ def test_what_does_not_fit_is_left_out_with_its_reason(make_run, make_outcomes, 
     }
 
 
+def test_strange_figures_are_left_out_with_their_reason(make_run, make_outcomes, hits) -> None:
+    run, good = make_run(), make_outcomes(hits[0], LABELS)
+    beyond, below, missing, ragged = (good.copy() for _ in range(4))
+    beyond.loc[3, "label"], below.loc[3, "label"] = 5, -1
+    missing["label"] = missing["label"].astype(float).where(missing.index > 0)
+    ragged["logits"] = [*good["logits"][:-1], np.zeros(2, dtype=np.float32)]
+    frames = {"beyond": beyond, "below": below, "missing": missing, "ragged": ragged, "good": good}
+    for name, frame in frames.items():
+        run.write_outcomes(name, frame)
+    found = read_outcomes(run, list(frames), "eval")
+    assert found.trial_ids == ("good",) and found.classes == 3
+    outside = "its outcomes on eval name a class outside 0 to 2, of which there are logits"
+    assert found.left_out == {
+        "beyond": outside,
+        "below": outside,
+        "missing": "its outcomes on eval are not finite",
+        "ragged": "its outcomes on eval hold 2 to 3 logits an example",
+    }
+
+
+def test_the_majority_says_what_the_labels_are(make_run, make_outcomes, hits) -> None:
+    run = make_run()
+    run.write_outcomes("a", make_outcomes(hits[0], (LABELS + 1) % 3))
+    for name, row in zip("bc", hits, strict=False):
+        run.write_outcomes(name, make_outcomes(row, LABELS))
+    found = read_outcomes(run, ["a", "b", "c"], "eval")
+    assert found.trial_ids == ("b", "c") and found.left_out == {"a": "its labels differ from those of the others"}
+
+
 def test_only_shared_examples_are_kept(make_run, make_outcomes, hits) -> None:
     run = make_run()
     run.write_outcomes("a", make_outcomes(hits[0], LABELS).iloc[2:])
