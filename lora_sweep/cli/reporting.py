@@ -30,9 +30,7 @@ def pick(
     max_parameters: Annotated[int | None, typer.Option(min=1, help="At most this many trainable parameters.")] = None,
     export: Annotated[Path | None, typer.Option(help="Write the adapter into this new folder.")] = None,
     merge: Annotated[bool, typer.Option(help="With --export: write the merged model to EXPORT/merged too.")] = False,
-    no_check: Annotated[
-        bool, typer.Option("--no-check", help="With --export: do not evaluate what was written.")
-    ] = False,
+    no_check: Annotated[bool, typer.Option("--no-check", help="With --export: skip its evaluation.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Name the adapter to use, and export it: evaluated through PEFT, with a model card and a training script."""

@@ -129,9 +129,9 @@ def _cut(subject: Subject) -> str:
     if subject.cut is None:
         return ""
     return (
-        f"the update of {subject.record.trial_id} was truncated by singular value decomposition after training, and not "
-        f"trained at these ranks. It holds {100 * subject.cut['energy']:.1f} % of the update's energy. The configuration "
-        "below is the trial's; ranks and alphas of the cut are in adapter_config.json."
+        f"the update of {subject.record.trial_id} was truncated by singular value decomposition after training; it was "
+        f"not trained at these ranks. It holds {100 * subject.cut['energy']:.1f} % of the update's energy. The "
+        "configuration below is the trial's; ranks and alphas of the cut are in adapter_config.json."
     )
 
 
@@ -148,7 +148,7 @@ def _doubts(subject: Subject, checked: Check | NotChecked) -> Iterator[str]:
         f"One adapter, trained with the seed {config.seed}: another seed gives another adapter, and the intervals over "
         "examples do not say how far apart the two may lie."
     )
-    yield "The test data are of the same source as the training data: texts of another kind were not tried."
+    yield "Texts unlike those of the test data were not tried."
     notes = subject.info.get("data", {}).get("notes")
     yield from (str(note) for note in notes) if isinstance(notes, list) else ()
 
@@ -190,9 +190,9 @@ def _setting(value: Any) -> str:
 def _script_text(subject: Subject) -> str:
     cut = " It trains the trial and then cuts it to the same ranks." * (subject.cut is not None)
     return (
-        "train.py trains this configuration again on the same data with PEFT and Transformers alone and prints eval and "
-        "test metrics. Data order and schedule are the same, the random numbers of the start and of dropout are not: "
-        f"expect what another seed gives.{cut}"
+        "train.py trains this configuration again on the same data with PEFT and Transformers alone, and prints eval "
+        "and test metrics. Data order and schedule are the same, the random numbers of the start and of dropout are "
+        f"not: expect what another seed gives.{cut}"
     )
 
 

@@ -54,8 +54,8 @@ def sentences(subject: Subject, checked: Check | NotChecked) -> list[str]:
     if isinstance(checked, NotChecked):
         return [f"The exported files were not evaluated: {checked.reason}."]
     found = [
-        f"After it was written, this folder was loaded with PEFT {checked.peft} on the plain base in {checked.dtype} and "
-        f"evaluated on the test data ({checked.device}). {_agreement(subject, checked.agreement)}"
+        f"After it was written, this folder was loaded with PEFT {checked.peft} on the plain base in {checked.dtype} "
+        f"and evaluated on the test data ({checked.device}). {_agreement(subject, checked.agreement)}"
     ]
     if checked.merged is not None:
         found.append(f"The merged model, in {checked.merged.dtype}: {_agreement(subject, checked.merged.agreement)}")

@@ -47,7 +47,7 @@ class Check:
     Attributes:
         figures: what it reached.
         outcomes: its answers, one row an example.
-        agreement: beside the run's own answers: on `test`, or where the run has none on `eval`; None where it kept none.
+        agreement: beside the run's own answers on `test`, or where it has none there on `eval`; None without both.
         dtype: of the base's weights in this check.
         device: `cpu` or `cuda`.
         peft: the version of PEFT.

@@ -7,7 +7,6 @@ import math
 from collections.abc import Mapping
 from itertools import chain
 from pathlib import Path
-from pprint import pformat
 from typing import Any
 
 import yaml
@@ -27,6 +26,9 @@ _SHAPE = (
     "r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "rank_pattern", "alpha_pattern",
     "fan_in_fan_out", "task_type",
 )  # fmt: skip
+
+
+_WIDTH = 100
 
 
 class _Bare(str):
@@ -50,10 +52,8 @@ def write_script(subject: Subject, folder: Path, chat: bool, checked: Check | No
     set_aside = _set_aside(subject, checked)
     if set_aside:
         (folder / "splits.json").write_text(json.dumps(set_aside) + "\n", encoding="utf-8")
-    context = _context(subject, chat) | {
-        "set_aside": bool(set_aside),
-        "card": _expected(subject, headline(subject, checked)),
-    }
+    expected = _expected(subject, headline(subject, checked))
+    context = _context(subject, chat) | {"set_aside": bool(set_aside), "card": expected}
     context["needs_json"] = bool(set_aside or "jsonl" in context["suffixes"] or context["messages"])
     template = _environment().get_template("train.py.j2")
     (folder / "train.py").write_text(template.render(context), encoding="utf-8")
@@ -73,8 +73,29 @@ def _environment() -> Environment:
     return environment
 
 
-def _literal(value: Any) -> str:
-    return pformat(value, width=110, compact=True, sort_dicts=False)
+def _literal(value: Any, indent: str = "") -> str:
+    """A value of plain Python types as code, broken into lines where it is long."""
+    line = _line(value)
+    if len(line) <= _WIDTH or not isinstance(value, dict | list):
+        return line
+    inner = indent + "    "
+    if isinstance(value, dict):
+        entries = [f"{_line(key)}: {_literal(one, inner)}" for key, one in value.items()]
+    else:
+        entries = [_literal(one, inner) for one in value]
+    open_, close = "{}" if isinstance(value, dict) else "[]"
+    return f"{open_}\n" + "".join(f"{inner}{entry},\n" for entry in entries) + f"{indent}{close}"
+
+
+def _line(value: Any) -> str:
+    if isinstance(value, str):
+        text = repr(value)
+        return text if "\\" in text or '"' in text else f'"{text[1:-1]}"'
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_line(key)}: {_line(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_line, value)) + "]"
+    return repr(value)
 
 
 def _bare(name: str) -> _Bare:
@@ -156,13 +177,11 @@ def _set_aside(subject: Subject, checked: Check | NotChecked) -> dict[str, dict[
 def _rows(subject: Subject, part: str, checked: Check | NotChecked) -> list[int]:
     frames = [checked.outcomes] if isinstance(checked, Check) else []
     for frame in chain(frames, (subject.run.outcomes(name) for name in _tested(subject))):
-        ids = [] if frame is None else frame.loc[frame["split"] == part, "example_id"]
-        if len(ids):
+        if frame is not None and (frame["split"] == part).any():
+            ids = frame.loc[frame["split"] == part, "example_id"]
             return sorted(int(str(example).rpartition(":")[2]) for example in ids)
-    fix = "Export without --no-check."
-    raise RunFolderError(
-        f"{subject.run.path}/outcomes", f"must tell which examples were set aside as {part}", None, fix
-    )
+    place, rule = f"{subject.run.path}/outcomes", f"must tell which examples were set aside as {part}"
+    raise RunFolderError(place, rule, None, "Export without --no-check.")
 
 
 def _tested(subject: Subject) -> list[str]:
