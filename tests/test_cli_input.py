@@ -306,6 +306,7 @@ def test_picks_that_cannot_be(place, call, run):
         "--max-parameters: must have room for trial 001-abc with 5,000 parameters, got 1000. Leave out one of the two.",
     )
     refused(call("pick", "run", "--merge"), "--merge: must go with --export. Add --export DIR.")
+    refused(call("pick", "run", "--no-check"), "--no-check: must go with --export. Add --export DIR.")
     refused(
         call("pick", "run", "--export", "out"),
         "run/adapters/001-abc: must hold the trial's adapter; it is not there. Pick another trial.",

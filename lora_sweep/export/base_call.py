@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +76,9 @@ class BaseCall:
         options = dict(self.options) | {"dtype": dtype}
         if self.gguf:
             options["quantization_config"] = transformers.GgufConfig(dequantize=True)
-        with without_bars():
+        # unpacking GGUF draws a bar of its own
+        quiet = redirect_stderr(StringIO()) if self.gguf else nullcontext()
+        with without_bars(), quiet:
             model = getattr(transformers, self.class_name).from_pretrained(self.source, **options)
         if self.pad_id is not None:
             model.config.pad_token_id = self.pad_id

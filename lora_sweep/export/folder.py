@@ -113,7 +113,7 @@ def _fill(
     checked: Check | NotChecked = NotChecked("it was asked for so (--no-check)")
     if check:
         checked = check_export(subject, folder, merged, tell)
-    no_script = _write_script(subject, folder, tokenizer, checked)
+    no_script = _write_script(subject, folder, tokenizer, has_tokenizer, checked)
     if no_script:
         warnings.append(f"There is no train.py: {no_script}")
     contents = Contents(has_tokenizer, merged is not None, no_script)
@@ -142,13 +142,15 @@ def _write_tokenizer(tokenizer: Any, folder: Path) -> bool:
     return True
 
 
-def _write_script(subject: Subject, folder: Path, tokenizer: Any | None, checked: Check | NotChecked) -> str:
+def _write_script(
+    subject: Subject, folder: Path, tokenizer: Any | None, has_tokenizer: bool, checked: Check | NotChecked
+) -> str:
     """Write train.py; returns why it could not be written, or nothing."""
     if tokenizer is None:
         return "the base's tokenizer is not here to tell how texts are written."
     chat = bool(getattr(tokenizer, "chat_template", None)) and not subject.task.get("text")
     try:
-        write_script(subject, folder, chat, checked)
+        write_script(subject, folder, chat, has_tokenizer, checked)
     except RunFolderError as error:
         return str(error)
     return ""

@@ -37,13 +37,14 @@ class _Bare(str):
     __slots__ = ()
 
 
-def write_script(subject: Subject, folder: Path, chat: bool, checked: Check | NotChecked) -> None:
+def write_script(subject: Subject, folder: Path, chat: bool, has_tokenizer: bool, checked: Check | NotChecked) -> None:
     """Write train.py, and splits.json where parts of the data were set aside.
 
     Args:
         subject: what is exported.
         folder: where.
         chat: whether the trial's examples went through a chat template.
+        has_tokenizer: whether the tokenizer lies in the folder too.
         checked: its figures on test are what the script compares its own with.
 
     Raises:
@@ -54,6 +55,7 @@ def write_script(subject: Subject, folder: Path, chat: bool, checked: Check | No
         (folder / "splits.json").write_text(json.dumps(set_aside) + "\n", encoding="utf-8")
     expected = _expected(subject, headline(subject, checked))
     context = _context(subject, chat) | {"set_aside": bool(set_aside), "card": expected}
+    context |= {"has_tokenizer": has_tokenizer, "trust": subject.model_config.trust_remote_code}
     context["needs_json"] = bool(set_aside or "jsonl" in context["suffixes"] or context["messages"])
     template = _environment().get_template("train.py.j2")
     (folder / "train.py").write_text(template.render(context), encoding="utf-8")

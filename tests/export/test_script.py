@@ -170,7 +170,7 @@ def run_script(file, *arguments):
 
 
 def test_the_script_runs_on_the_examples_that_were_set_aside(script_of, sentiment_files, tmp_path):
-    """Eval and test were taken out of the training file; the trial was stopped, and is cut after training."""
+    """Eval and test were taken out of the training file; the trial was stopped early."""
     data = {"train": str(sentiment_files["train"])}
     task = {"type": "classification", "data": data, "text": "text", "label": "label", "max_length": 32}
     script, run, file = script_of({"steps": 30, "eval_every": 5}, until=10, task=task)
