@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -87,6 +89,16 @@ def test_tweets_with_minilm(tmp_path: Path) -> None:
     labels = tuple(run.info()["task"]["labels"])
     assert labels == ("negative", "neutral", "positive")
     assert_same_logits(tmp_path / "export", model, "classification", labels, Path(model.name))
+    row = run.analysis("exports")["rows"][0]
+    assert row["agreement"]["level"] == "same" == row["merged"]["agreement"]["level"]
+    assert inside_the_interval(tmp_path / "export" / "train.py")
+
+
+def inside_the_interval(script: Path) -> bool:
+    """Whether the exported script trains an adapter as good as the card says."""
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-2].startswith("the card: ") and done.stdout.splitlines()[-2].endswith(": inside")
 
 
 def write_dialogues(file: Path) -> Path:
@@ -128,3 +140,5 @@ def test_dialogues_with_smollm2_from_gguf(tmp_path: Path) -> None:
     export_trial(run, pick(run).trial_id, tmp_path / "export", merge=True)
     model = ModelConfig(name=str(gguf))
     assert_same_logits(tmp_path / "export", model, "causal-lm", (), Path(model_source(model)))
+    row = run.analysis("exports")["rows"][0]
+    assert row["agreement"]["level"] == "same" == row["merged"]["agreement"]["level"]
