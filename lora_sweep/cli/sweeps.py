@@ -52,10 +52,10 @@ def resume(run: Run, address: Address = None) -> None:
     from lora_sweep.preflight import check_unchanged, preflight
     from lora_sweep.store import RunFolder
     from lora_sweep.sweep.cluster import open_cluster
-    from lora_sweep.sweep_file import load_sweep
+    from lora_sweep.sweep_file import load_resolved
 
     folder = RunFolder.open(run)
-    config = load_sweep(folder.sweep_file, [])
+    config = load_resolved(folder.sweep_file)
     checked = preflight(config, str(folder.sweep_file))
     check_unchanged(folder.info(), checked.facts)
     with open_cluster(config, address):

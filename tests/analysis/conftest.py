@@ -42,7 +42,9 @@ def train(engine: Engine, run: RunFolder, trial_id: str, **config: Any) -> None:
 
 
 def finished_run(raw: dict[str, Any], folder: Path, trials: dict[str, Any]) -> RunFolder:
-    """A run of these trials, 20 steps each."""
+    """A run of these trials, 20 steps each; without a hold-out of its own unless `raw` asks for one."""
+    task = raw["task"]
+    raw = raw | {"task": task | {"data": {"holdout": 0} | task["data"]}}
     config = parse_sweep(raw, "sweep.yaml", folder)
     checked = preflight(config, "sweep.yaml")
     run = RunFolder.create(folder / "run")

@@ -13,10 +13,10 @@ from torch.nn.functional import cross_entropy
 
 from lora_sweep.adapters import AdapterFile, read_adapter
 from lora_sweep.analysis.cut import lora_layers, without
-from lora_sweep.analysis.gradients import gradient_squared, sensitivity, squared_product
-from lora_sweep.analysis.holdout import HOLDOUT
+from lora_sweep.analysis.gradients import at_start, sensitivity, squared_product
 from lora_sweep.analysis.importance import measure_importance
 from lora_sweep.analysis.session import AnalysisSession, open_session
+from lora_sweep.tasks import HOLDOUT
 
 PLANTED = "encoder.layer.1.output.dense"
 
@@ -53,11 +53,11 @@ def update(adapter: AdapterFile, layer: str) -> torch.Tensor:
 def check_against_autograd(session: AnalysisSession, trial: str) -> None:
     adapter = session.adapter(trial)
     layers = lora_layers(adapter)
-    squared, effects = gradient_squared(session, adapter), sensitivity(session, adapter)
+    start_of, effects = at_start(session, adapter), sensitivity(session, adapter)
     for layer in (layers[0], layers[-1]):
         start = merged_gradients(session, without(adapter, layers), layer)
         expected = np.mean([float(g.square().sum()) for g in start])
-        assert squared[layer] == pytest.approx(expected, rel=1e-3)
+        assert start_of[layer].gradient_squared == pytest.approx(expected, rel=1e-3)
         trained = merged_gradients(session, adapter, layer)
         expected = np.mean([float((g * update(adapter, layer)).sum()) ** 2 for g in trained]) ** 0.5
         assert effects[layer] == pytest.approx(expected, rel=1e-3)

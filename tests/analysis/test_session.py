@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from lora_sweep.analysis import analyse_run
-from lora_sweep.analysis.holdout import HOLDOUT
 from lora_sweep.analysis.run_analysis import ANALYSES
 from lora_sweep.analysis.session import AnalysisSession, open_session
 from lora_sweep.errors import InputError, RunFolderError
 from lora_sweep.store import RunFolder
+from lora_sweep.tasks import HOLDOUT
 
 
 def test_only_complete_trials_lead(session: AnalysisSession) -> None:
