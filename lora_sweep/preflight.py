@@ -15,7 +15,7 @@ from lora_sweep.adapters import AdaptedModel, base_parameters
 from lora_sweep.errors import ConfigError, ModelError, RunFolderError, TargetError
 from lora_sweep.model_files import load_tokenizer, model_facts, read_description
 from lora_sweep.models import FrozenBase, planned_base
-from lora_sweep.records import AdapterSpec
+from lora_sweep.records import AdapterSpec, fingerprint
 from lora_sweep.tasks import EncodedTask, prepare_task
 
 if TYPE_CHECKING:
@@ -113,15 +113,22 @@ def _specs(config: SweepConfig) -> list[tuple[str, AdapterSpec]]:
     else:
         rng = random.Random(0)
         samples = [space.sample(rng) for _ in range(_SAMPLES)]
-    pairs = {(sample["rank"], _frozen(sample["target_modules"])) for sample in samples}
+    labels = {_frozen(sample["target_modules"]): str(sample["target_label"]) for sample in samples}
+    specs = [_spec(sample) for sample in samples]
     if not any(parameter.conditions for parameter in space.parameters()):
         largest = max(int(rank) for rank in space.possible("rank"))
-        pairs |= {(largest, _frozen(targets)) for targets in space.possible("target_modules")}
-    labels = {_frozen(sample["target_modules"]): str(sample["target_label"]) for sample in samples}
+        specs += [AdapterSpec(rank=largest, target_modules=_frozen(one)) for one in space.possible("target_modules")]
+    found = {fingerprint(spec.model_dump(mode="json")): spec for spec in specs}
     return [
-        (labels.get(targets, ""), AdapterSpec(rank=rank, target_modules=targets))
-        for rank, targets in sorted(pairs, key=str)
+        (labels.get(spec.target_modules, ""), spec)
+        for spec in sorted(found.values(), key=lambda spec: str((spec.rank, spec.target_modules)))
     ]
+
+
+def _spec(sample: Mapping[str, Any]) -> AdapterSpec:
+    """What decides how many parameters a configuration has, and whether it fits the base."""
+    patterns = {name: sample[name] for name in ("rank_pattern", "alpha_pattern") if name in sample}
+    return AdapterSpec(rank=sample["rank"], target_modules=_frozen(sample["target_modules"]), **patterns)
 
 
 def _frozen(targets: Any) -> str | tuple[str, ...]:

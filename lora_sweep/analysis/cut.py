@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from lora_sweep.adapters import AdapterFile
+from lora_sweep.analysis.ranks import Ranks, with_ranks
 from lora_sweep.errors import InputError
-from lora_sweep.records import AdapterSpec
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,6 @@ class LayerSvd:
 
 
 Svds = Mapping[str, LayerSvd]
-Ranks = Mapping[str, int]
 
 
 def decompose(adapter: AdapterFile) -> dict[str, LayerSvd]:
@@ -99,7 +98,8 @@ def cut(adapter: AdapterFile, svds: Svds, ranks: Ranks) -> AdapterFile:
         svd, roots = svds[name], svds[name].values[:rank].sqrt()
         tensors[f"{name}.lora_A.weight"] = (roots[:, None] * svd.v[:, :rank].T).float().contiguous()
         tensors[f"{name}.lora_B.weight"] = (svd.u[:, :rank] * roots).float().contiguous()
-    return replace(adapter, spec=_spec(adapter.spec, svds, kept), tensors=tensors)
+    scalings = {name: svd.scaling for name, svd in svds.items()}
+    return replace(adapter, spec=with_ranks(adapter.spec, kept, scalings), tensors=tensors)
 
 
 def without(adapter: AdapterFile, layers: Collection[str]) -> AdapterFile:
@@ -166,20 +166,3 @@ def _check(svds: Svds, ranks: Ranks) -> None:
     for name, rank in ranks.items():
         if not 0 <= rank <= len(svds[name].values):
             raise InputError(f"ranks: {name}", f"must be from 0 to {len(svds[name].values)}", rank)
-
-
-def _spec(spec: AdapterSpec, svds: Svds, kept: Ranks) -> AdapterSpec:
-    """The most frequent rank and its alpha in general, the other layers in the patterns."""
-    if not kept:
-        return spec.model_copy(update={"target_modules": (), "rank_pattern": {}, "alpha_pattern": {}})
-    rank = Counter(kept.values()).most_common(1)[0][0]
-    alpha = spec.alpha / spec.rank * rank
-    alphas = {name: svds[name].scaling * k for name, k in kept.items()}
-    return AdapterSpec(
-        rank=rank,
-        alpha=alpha,
-        dropout=spec.dropout,
-        target_modules=tuple(kept),
-        rank_pattern={name: k for name, k in kept.items() if k != rank},
-        alpha_pattern={name: a for name, a in alphas.items() if abs(a - alpha) > 1e-12 * alpha},
-    )

@@ -1,14 +1,14 @@
 """Which directions of a layer's weight the loss asks for, found on one half of the hold-out and judged on the other.
 
-With G_i^T X_i the gradient of example i's mean loss at a layer's weight (see `gradients`), the mean gradient of one half
-has the singular value decomposition M = U S V^T. Along its k-th direction u_k v_k^T an example of the *other* half has
-the slope
+With G_i^T X_i the gradient of example i's mean loss at a layer's weight (see `gradients`), the mean gradient of one
+half has the singular value decomposition M = U S V^T. Along its k-th direction u_k v_k^T an example of the *other* half
+has the slope
 
     z_ik = <G_i^T X_i, u_k v_k^T> = sum over its tokens of (g_t . u_k) (x_t . v_k)
 
-and `mean(z_k)^2 - var(z_k) / n` estimates, without bias, the square of the slope that all such examples have in common.
-S itself would not do: the mean of n noisy gradients has large singular values where there is nothing but noise, and the
-more so the larger the layer. The halves then change places.
+and the mean of z_k is the slope of the loss along that direction on examples that did not choose it: 0 on average where
+there was nothing but noise. S itself would not do: the mean of n noisy gradients has large singular values wherever
+there is noise, and the more so the larger the layer. The halves then change places.
 """
 
 from __future__ import annotations
@@ -35,44 +35,36 @@ class Slopes:
     Attributes:
         halves: for each half of the hold-out fp64 [examples, k], the slopes of its examples along the other half's
             directions, in the order of falling singular values.
-        shape: (out, in) of the layer's weight.
     """
 
     halves: tuple[np.ndarray, np.ndarray]
-    shape: tuple[int, int]
-
-    @property
-    def parameters_per_rank(self) -> int:
-        """What one more rank costs here: in + out."""
-        return sum(self.shape)
 
 
 def measure_slopes(
-    session: AnalysisSession, slot: Slot, layers: Sequence[str], most: int, split: str, seed: int
+    session: AnalysisSession,
+    slot: Slot,
+    most: Mapping[str, int],
+    split: str,
+    halves: tuple[np.ndarray, np.ndarray],
 ) -> dict[str, Slopes]:
-    """The slopes of some layers.
+    """The slopes of some layers along the directions that the loss asks for.
 
     Args:
         session: with an engine.
         slot: holds the adapter that is on.
-        layers: their full names.
-        most: directions of each layer, at most; no more than its smaller side.
+        most: a layer's full name to how many directions, at most its smaller side.
         split: whose examples.
-        seed: decides on the halves.
+        halves: positions in the split, each ascending.
     """
-    order = np.random.default_rng([seed, 0xD19]).permutation(len(session.engine.task.splits[split]))
-    halves = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
-    found: dict[str, list[np.ndarray]] = {name: [] for name in layers}
-    shapes: dict[str, tuple[int, int]] = {}
+    found: dict[str, list[np.ndarray]] = {name: [] for name in most}
     for judged, source in ((0, 1), (1, 0)):
         bases: dict[str, tuple[Tensor, Tensor]] = {}
-        for group in _groups(session, layers):
+        for group in _groups(session, list(most)):
             for name, gradient in _mean_gradients(session, slot, group, split, halves[source]).items():
-                bases[name] = _directions(gradient, most)
-                shapes[name] = (gradient.shape[0], gradient.shape[1])
-        for name, values in _slopes_along(session, slot, bases, split, halves[judged]).items():
+                bases[name] = _directions(gradient, most[name])
+        for name, values in slopes_along(session, slot, bases, split, halves[judged]).items():
             found[name].append(values)
-    return {name: Slopes((first, second), shapes[name]) for name, (first, second) in found.items()}
+    return {name: Slopes((first, second)) for name, (first, second) in found.items()}
 
 
 def _groups(session: AnalysisSession, layers: Sequence[str]) -> Iterator[list[str]]:
@@ -111,9 +103,18 @@ def _directions(gradient: Tensor, most: int) -> tuple[Tensor, Tensor]:
     return u[:, :most].float(), vh[:most].T.float()
 
 
-def _slopes_along(
+def slopes_along(
     session: AnalysisSession, slot: Slot, bases: Mapping[str, tuple[Tensor, Tensor]], split: str, examples: np.ndarray
 ) -> dict[str, np.ndarray]:
+    """Each example's slope along given directions at each layer: fp64 [examples, k].
+
+    Args:
+        session: with an engine.
+        slot: holds the adapter that is on.
+        bases: a layer's full name to directions, fp32 [out, k] and [in, k].
+        split: whose examples.
+        examples: their positions, ascending.
+    """
     found = {name: np.zeros((len(examples), u.shape[1])) for name, (u, _) in bases.items()}
 
     def reader(name: str) -> Reader:

@@ -84,9 +84,7 @@ def _update_effect(slot: Slot, adapter: AdapterFile, name: str) -> PerExample:
     return squared_effect
 
 
-def _means(
-    session: AnalysisSession, slot: Slot, values: Mapping[str, PerExample], split: str
-) -> dict[str, np.ndarray]:
+def _means(session: AnalysisSession, slot: Slot, values: Mapping[str, PerExample], split: str) -> dict[str, np.ndarray]:
     """The mean over the split's examples of what each layer's function says: fp64 [m]."""
     examples = np.arange(len(session.engine.task.splits[split]))
     sums: dict[str, Tensor] = {}

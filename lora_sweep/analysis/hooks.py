@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from lora_sweep.analysis.session import AnalysisSession
@@ -70,7 +69,8 @@ class _Probe:
     def _show(self, x: Tensor, g: Tensor) -> None:
         examples, mask = self.present.examples, self.present.mask
         assert examples is not None and mask is not None
-        self.reader(*(_by_example(one, len(examples)) * mask for one in (x, g)), examples)
+        x, g = (_by_example(one, len(examples)) * mask for one in (x, g))
+        self.reader(x, g, examples)
 
 
 def _by_example(x: Tensor, rows: int) -> Tensor:

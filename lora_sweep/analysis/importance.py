@@ -1,7 +1,8 @@
 """Which layers matter, measured side by side on the hold-out.
 
 What the loss asks of a layer and how large its inputs are (`gradients`), what training put there (the spectrum's
-energy), and what is lost when the layer's update is taken away. They answer different questions and may disagree: none is a rank by itself.
+energy), and what is lost when the layer's update is taken away. They answer different questions and may disagree: none
+is a rank by itself.
 """
 
 from __future__ import annotations
@@ -35,13 +36,14 @@ def measure_importance(session: AnalysisSession, records: Sequence[TrialRecord])
         "examples": len(session.engine.task.splits[HOLDOUT]),
         "note": session.holdout_note,
         **session.facts(),
-        "trials": [_trial(session, record) for record in records],
+        "trials": [importance_of(session, record) for record in records],
     }
     session.run.write_analysis("importance", content)
     return content
 
 
-def _trial(session: AnalysisSession, record: TrialRecord) -> dict[str, Any]:
+def importance_of(session: AnalysisSession, record: TrialRecord) -> dict[str, Any]:
+    """One trial's layers by every measure, as in `measure_importance`; writes nothing."""
     started = time.perf_counter()
     adapter = session.adapter(record.trial_id)
     layers = lora_layers(adapter)

@@ -85,7 +85,7 @@ def plan(sweep: SweepFile, settings: Settings = None, as_json: AsJson = False) -
         ["targets", "rank", "layers", "trainable", "share", "times fewer", "adapter (fp32)", "adapter (bf16)"],
         [
             [
-                row.target_text, str(row.rank), str(row.layers), f"{row.trainable_parameters:,}", f"{row.share:.4%}",
+                row.target_text, row.ranks, str(row.layers), f"{row.trainable_parameters:,}", f"{row.share:.4%}",
                 f"{row.reduction:,.0f}", f"{row.adapter_bytes_fp32 / 1e6:.2f} MB",
                 f"{row.adapter_bytes_bf16 / 1e6:.2f} MB",
             ]

@@ -12,7 +12,6 @@ from lora_sweep.engine.engine import Engine
 from lora_sweep.engine.passes import PackRows, passes, targets_per_example
 from lora_sweep.engine.slot import Slot
 
-
 Told = Callable[[np.ndarray, Tensor], None]
 """Hears of a pass before it runs: its examples' positions in the split, int64 [b], and which positions of the padded
 rows hold tokens, bool [b, length]."""

@@ -7,7 +7,7 @@ from search_spaces.texts import read_number, read_yaml
 
 KNOWN = (
     "Known keys: target_modules, rank, alpha, dropout, learning_rate, batch_size, accumulate, optimizer, "
-    "weight_decay, schedule, warmup, clip, seed."
+    "weight_decay, schedule, warmup, clip, seed, rank_pattern, alpha_pattern."
 )
 SETS = "Write {attention-qv: [q_proj, v_proj], all-linear: all-linear}: each set under a name of its own."
 MESSAGES = [
