@@ -23,9 +23,11 @@ _QUANTITIES = {
     "stable_rank": "stable rank",
     "effective_rank": "effective rank",
     "energy_share": "share of the update's energy",
+    "rank": "recommended rank",
 }
 _MEASURES = {
     "gradient_squared": "gradient at the start",
+    "activation_squared": "inputs",
     "sensitivity": "sensitivity",
     "energy_share": "energy",
     "loss_lost": "loss lost",

@@ -15,12 +15,13 @@ from plotly.offline import get_plotlyjs
 from lora_sweep import __version__
 from lora_sweep.errors import RunFolderError
 from lora_sweep.store import RunFolder
-from reports import figures, page_analysis, page_parts
+from reports import figures, page_analysis, page_parts, page_recommendation
 from reports.analysis_export import write_analysis_tables
 from reports.doubts import doubts
 from reports.export import write_tables
 from reports.figure_info import get_front_info
 from reports.pick import Pick, pick
+from reports.recommendation import write_recommendation_table
 from reports.results import Results, read_results
 from reports.table import table_rows
 
@@ -48,6 +49,7 @@ def write_report(run: RunFolder, output: Path | None = None) -> Path:
     results = read_results(run)
     write_tables(results)
     write_analysis_tables(results)
+    write_recommendation_table(results)
     target = output or results.path / "report.html"
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
@@ -79,6 +81,7 @@ def _context(results: Results) -> dict[str, Any]:
     columns = page_parts.table_columns(rows, results)
     latency = page_analysis.latency_table(results)
     measured = [_figure(*one) for one in page_analysis.analysis_figures_of(results)]
+    ranks = [_figure(*one) for one in page_recommendation.recommendation_figures_of(results)]
     return {
         "results": results,
         "name": str(results.info.get("name") or results.path.name),
@@ -92,9 +95,10 @@ def _context(results: Results) -> dict[str, Any]:
         "constants": [(key.replace("_", " "), value) for key, value in page_parts.constants(rows)],
         "rows": [(row, page_parts.table_cells(row, columns)) for row in rows],
         "failed": results.with_status("failed").to_dict("records"),
-        "figures": {figure.key: figure for figure in (*_figures(results), *measured)},
+        "figures": {figure.key: figure for figure in (*_figures(results), *measured, *ranks)},
         "analysed": bool(measured or latency.rows),
         "latency": latency,
+        "recommendation": page_recommendation.recommendation_section(results),
         "cost": page_parts.cost_facts(results, chosen),
         "facts": page_parts.run_facts(results),
         "data": page_parts.data_facts(results),

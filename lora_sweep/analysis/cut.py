@@ -140,6 +140,21 @@ def global_energy_ranks(svds: Svds, share: float) -> dict[str, int]:
     return {name: counts[i] for i, name in enumerate(svds)}
 
 
+def budget_ranks(svds: Svds, parameters: int) -> dict[str, int]:
+    """The largest singular values of all layers, with their layers' scalings, that a number of parameters pays for."""
+    values = [
+        (float(value) * svd.scaling, place, name)
+        for place, (name, svd) in enumerate(svds.items())
+        for value in svd.values
+    ]
+    ranks, left = dict.fromkeys(svds, 0), parameters
+    for _, _, name in sorted(values, key=lambda one: (-one[0], one[1])):
+        if svds[name].parameters_per_rank <= left:
+            ranks[name] += 1
+            left -= svds[name].parameters_per_rank
+    return ranks
+
+
 def energy_kept(svds: Svds, ranks: Ranks) -> float:
     """The share of the whole update's energy that a cut keeps; 1 for a zero update."""
     kept = sum(float((svd.scaling * svd.values[: ranks[name]]).square().sum()) for name, svd in svds.items())

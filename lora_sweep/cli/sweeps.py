@@ -55,6 +55,11 @@ def resume(run: Run, address: Address = None) -> None:
     from lora_sweep.sweep_file import load_resolved
 
     folder = RunFolder.open(run)
+    if folder.analysis("arms") is not None:
+        from lora_sweep.cli.recommending import go_on
+
+        go_on(folder, "auto", address)
+        return
     config = load_resolved(folder.sweep_file)
     checked = preflight(config, str(folder.sweep_file))
     check_unchanged(folder.info(), checked.facts)

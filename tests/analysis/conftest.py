@@ -27,12 +27,12 @@ TRIALS = {
 """`short` is left before its budget is spent."""
 
 
-def train(engine: Engine, run: RunFolder, trial_id: str, **config: Any) -> None:
-    """Train a trial for 20 steps and leave its record, adapter and outcomes, as a sweep does."""
+def train(engine: Engine, run: RunFolder, trial_id: str, stop: int = 20, **config: Any) -> None:
+    """Train a trial for `stop` steps and leave its record, adapter and outcomes, as a sweep does."""
     defaults = {"steps": 20, "eval_every": 10, "batch_size": 8, "learning_rate": 1e-2}
     reporter = Reporter(engine, run)
     slot = engine.open(trial_id, TrialConfig(**(defaults | config)))
-    for _ in range(20):
+    for _ in range(stop):
         engine.train_step([slot])
         slot.loss_sum += float(slot.losses.pop())
         if slot.step % 10 == 0:
