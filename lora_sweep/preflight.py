@@ -113,16 +113,19 @@ def _specs(config: SweepConfig) -> list[tuple[str, AdapterSpec]]:
     else:
         rng = random.Random(0)
         samples = [space.sample(rng) for _ in range(_SAMPLES)]
-    labels = {_frozen(sample["target_modules"]): str(sample["target_label"]) for sample in samples}
-    specs = [_spec(sample) for sample in samples]
-    if not any(parameter.conditions for parameter in space.parameters()):
+    found = {_key(spec): (str(sample["target_label"]), spec) for sample in samples for spec in [_spec(sample)]}
+    dependent = space.possible("rank_pattern") or any(parameter.conditions for parameter in space.parameters())
+    if not dependent:
+        labels = {_frozen(sample["target_modules"]): str(sample["target_label"]) for sample in samples}
         largest = max(int(rank) for rank in space.possible("rank"))
-        specs += [AdapterSpec(rank=largest, target_modules=_frozen(one)) for one in space.possible("target_modules")]
-    found = {fingerprint(spec.model_dump(mode="json")): spec for spec in specs}
-    return [
-        (labels.get(spec.target_modules, ""), spec)
-        for spec in sorted(found.values(), key=lambda spec: str((spec.rank, spec.target_modules)))
-    ]
+        for targets in map(_frozen, space.possible("target_modules")):
+            spec = AdapterSpec(rank=largest, target_modules=targets)
+            found.setdefault(_key(spec), (labels.get(targets, ""), spec))
+    return sorted(found.values(), key=lambda pair: str((pair[1].rank, pair[1].target_modules)))
+
+
+def _key(spec: AdapterSpec) -> str:
+    return fingerprint(spec.model_dump(mode="json"))
 
 
 def _spec(sample: Mapping[str, Any]) -> AdapterSpec:

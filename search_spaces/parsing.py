@@ -211,11 +211,13 @@ def _parse_patterns(key: str, raw: object, place: str) -> Choice:
         return Choice((Option(label_of(pattern), pattern),), labelled=True)
     options: list[Option] = []
     for label, item in raw.items():
+        if not isinstance(label, str) or not label or label in _RESERVED:
+            raise SpaceError(place, "each pattern needs a name of its own", label)
         where, branch = f"{place}.{label}", cast(Entries, ())
         if isinstance(item, Mapping) and isinstance(item.get("value"), Mapping) and set(item) <= {"value", "with"}:
             branch = parse_entries(item["with"], f"{where}.with") if "with" in item else ()
             item = item["value"]
-        options.append(Option(str(label), _read_pattern(key, item, where), branch))
+        options.append(Option(label, _read_pattern(key, item, where), branch))
     _refuse_repeated(options, place)
     return Choice(tuple(options), labelled=True)
 

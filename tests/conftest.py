@@ -133,7 +133,7 @@ def text_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return files
 
 
-PLANTED = ("model.layers.1.self_attn.q_proj", "model.layers.2.mlp.gate_proj")
+PLANTED = ("model.layers.1.self_attn.o_proj", "model.layers.2.mlp.gate_proj")
 PLANTED_RANK = 8
 
 

@@ -34,7 +34,7 @@ def recommended_space(trial: TrialConfig, recommendation: Mapping[str, Any]) -> 
     Every layer keeps the trial's scaling alpha / rank.
     """
     layers = recommendation["layers"]
-    choices: dict[str, Ranks] = {"uniform": {row["name"]: row["uniform_rank"] for row in layers}}
+    choices: dict[str, Ranks] = {"uniform-ranks": {row["name"]: row["uniform_rank"] for row in layers}}
     for label, scale in SCALES.items():
         ranks = {row["name"]: _scaled(row, scale) for row in layers}
         if ranks not in choices.values():
