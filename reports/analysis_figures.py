@@ -70,6 +70,7 @@ def plot_heat(info: HeatInfo) -> go.Figure:
         y=list(info.depths),
         z=[list(row) for row in info.values],
         text=texts,
+        texttemplate="%{z:d}" if info.quantity == "rank" else None,
         hoverinfo="text",
         colorscale=_SCALE,
         xgap=2,

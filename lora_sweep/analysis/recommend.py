@@ -67,8 +67,8 @@ def recommend(session: AnalysisSession, trial: str | None = None, parameters: in
     svds = decompose(adapter)
     budget = plan_budget(svds, record.adapter_parameters if parameters is None else parameters)
     uniform = {name: min(budget.uniform_rank, _smaller(svds, name)) for name in svds}
-    seed, halves = int(session.run.info().get("seed") or 0), _halves(session)
-    evidence = _evidence(session, adapter, svds, budget.uniform_rank, halves)
+    seed, halves = int(session.run.info().get("seed") or 0), two_halves(session)
+    evidence = measure_evidence(session, adapter, svds, budget.uniform_rank, halves)
     gains = {name: one.gains() for name, one in evidence.items()}
     ranks = allocate(gains, {name: one.cost for name, one in evidence.items()}, budget.parameters)
     check = check_difference(evidence, uniform, budget.parameters, halves, seed)
@@ -131,8 +131,12 @@ def _record(session: AnalysisSession, trial: str | None) -> TrialRecord:
     raise RunFolderError(place, "must hold the trial, complete and with LoRA layers", trial)
 
 
-def _halves(session: AnalysisSession) -> tuple[np.ndarray, np.ndarray]:
-    """Two seeded halves of the hold-out: ascending positions."""
+def two_halves(session: AnalysisSession) -> tuple[np.ndarray, np.ndarray]:
+    """Two seeded halves of the hold-out: ascending positions.
+
+    Raises:
+        RunFolderError: it is too small.
+    """
     count = len(session.engine.task.splits[HOLDOUT])
     if count < FEWEST_EXAMPLES:
         rule = f"must have a hold-out of at least {FEWEST_EXAMPLES} examples"
@@ -142,9 +146,17 @@ def _halves(session: AnalysisSession) -> tuple[np.ndarray, np.ndarray]:
     return np.sort(order[: count // 2]), np.sort(order[count // 2 :])
 
 
-def _evidence(
+def measure_evidence(
     session: AnalysisSession, adapter: AdapterFile, svds: Svds, rank: int, halves: tuple[np.ndarray, np.ndarray]
 ) -> dict[str, LayerEvidence]:
+    """Level and slopes of every layer, on the hold-out.
+
+    Args:
+        session: the run.
+        adapter: the trained one; `svds` is its decomposition.
+        rank: the uniform rank, of which `WIDEST` times as many directions are measured.
+        halves: positions in the hold-out, see `two_halves`.
+    """
     everyone = np.arange(len(halves[0]) + len(halves[1]))
     with session.loaded([adapter]) as (slot,):
         device = slot.weights.vector.device
