@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from lora_sweep.adapters import AdaptedModel, count_parameters
 from lora_sweep.models import FrozenBase
 from lora_sweep.preflight import check_space
+from lora_sweep.records import AdapterSpec
 
 if TYPE_CHECKING:
     from lora_sweep.config import SweepConfig
@@ -20,7 +21,8 @@ class PlanRow:
     Attributes:
         target_label: the space's name for the targets.
         targets: the group, or the modules with a space between them.
-        rank: of every layer.
+        rank: of every layer that the space gives no rank of its own.
+        ranks: of all layers, as `8` or `1 to 31`.
         layers: adapted layers.
         lora_parameters: of A and B.
         trainable_parameters: with a task head.
@@ -33,6 +35,7 @@ class PlanRow:
     target_label: str
     targets: str
     rank: int
+    ranks: str
     layers: int
     lora_parameters: int
     trainable_parameters: int
@@ -76,8 +79,14 @@ def plan_sweep(config: SweepConfig, base: FrozenBase, place: str) -> list[PlanRo
         targets = spec.target_modules if isinstance(spec.target_modules, str) else " ".join(spec.target_modules)
         rows.append(
             PlanRow(
-                label or targets, targets, spec.rank, count.layers, count.lora, count.trainable, count.share,
-                count.reduction, count.adapter_bytes("float32"), count.adapter_bytes("bfloat16"),
+                label or targets, targets, spec.rank, _ranks(spec, count.layers), count.layers, count.lora,
+                count.trainable, count.share, count.reduction, count.adapter_bytes("float32"),
+                count.adapter_bytes("bfloat16"),
             )
         )  # fmt: skip
     return sorted(rows, key=lambda row: (row.trainable_parameters, row.targets))
+
+
+def _ranks(spec: AdapterSpec, layers: int) -> str:
+    found = {*spec.rank_pattern.values(), *([spec.rank] if len(spec.rank_pattern) < layers else [])}
+    return str(spec.rank) if len(found) < 2 else f"{min(found)} to {max(found)}"

@@ -8,13 +8,23 @@ from typing import Any
 
 from lora_sweep.errors import RunFolderError
 from lora_sweep.store import RunFolder
-from reports import figures, page_analysis, page_configurations, page_dynamics, page_mattered, page_parts, savings
+from reports import (
+    figures,
+    page_analysis,
+    page_configurations,
+    page_dynamics,
+    page_mattered,
+    page_parts,
+    page_recommendation,
+    savings,
+)
 from reports.advice import advise
 from reports.analysis_export import write_analysis_tables
 from reports.doubts import doubts
 from reports.export import write_tables
 from reports.figure_info import get_front_info
 from reports.pick import Pick, pick
+from reports.recommendation import write_recommendation_table
 from reports.rendering import PageFigure, page_figure, render, write_page
 from reports.results import Results, read_results
 from reports.table import table_rows
@@ -33,6 +43,7 @@ def write_report(run: RunFolder, output: Path | None = None) -> Path:
     results = read_results(run)
     write_tables(results)
     write_analysis_tables(results)
+    write_recommendation_table(results)
     return write_page(render_page(results), output or results.path / "report.html")
 
 
@@ -55,6 +66,7 @@ def _context(results: Results) -> dict[str, Any]:
             *page_configurations.seed_figures(results),
             *(mattered.figures if mattered else ()),
             *page_dynamics.dynamics_figures_of(results),
+            *page_recommendation.recommendation_figures_of(results),
         )
     ]
     return {
@@ -79,6 +91,7 @@ def _context(results: Results) -> dict[str, Any]:
         "analysed": bool(measured or latency.rows),
         "latency": latency,
         "over_seeds": page_configurations.seed_section(results),
+        "recommendation": page_recommendation.recommendation_section(results),
         "cost": page_parts.cost_facts(results, chosen),
         "facts": page_parts.run_facts(results),
         "data": page_parts.data_facts(results),

@@ -258,6 +258,6 @@ def test_help_loads_no_torch_and_no_ray() -> None:
         "print('LOADED', *sys.modules)"
     )
     text, _, loaded = run_python(code).partition("LOADED")
-    for command in ("demo", "run", "resume", "plan", "analyze", "report", "pick", "inspect", "spaces"):
+    for command in ("demo", "run", "resume", "plan", "analyze", "recommend", "report", "pick", "inspect", "spaces"):
         assert command in text
     assert not {*HEAVY, "ray", "pandas", "numpy", "plotly"} & set(loaded.split())
