@@ -17,7 +17,6 @@ from lora_sweep.analysis.session import open_session
 from lora_sweep.export import export_trial
 from lora_sweep.export.agreement import agreement
 
-
 SAME_ON_EVAL = {"part": "eval", "examples": 80, "differing": 0, "tolerance": None, "level": "same"}
 
 
