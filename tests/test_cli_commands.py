@@ -327,16 +327,20 @@ def test_an_export_without_evaluation(call, run, tmp_path):
     assert "The exported files were not evaluated" in (tmp_path / "out" / "README.md").read_text()
 
 
-def test_an_export_that_answers_otherwise_fails(swept, run, tmp_path):
+def test_an_export_that_answers_otherwise_fails(run, tmp_path, monkeypatch, capsys):
     copied = RunFolder(shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns("tune")))
     picked = picked_of(copied)
     frame = copied.outcomes(picked.trial_id)
     copied.write_outcomes(picked.trial_id, frame.assign(prediction=1 - frame["prediction"]))
-    done = lora_sweep("pick", copied.path, "--trial", picked.trial_id, "--export", tmp_path / "out", folder=swept[0])
-    assert done.returncode == 1 and f"adapter: {tmp_path}/out\n" in done.stdout
+    arguments = ["pick", str(copied.path), "--trial", picked.trial_id, "--export", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["lora-sweep", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert ended.value.code == 1 and f"adapter: {tmp_path}/out\n" in out
     assert re.fullmatch(
         r"error: The adapter through PEFT does not answer as it did in the run: 80 of 80 answers on test differ, .*\n",
-        done.stderr,
+        err,
     )
 
 

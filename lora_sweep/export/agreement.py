@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 MOST_DIFFERING = 0.01
 """Share of the examples that rounding may answer differently."""
-TOKEN_TOLERANCE = 0.1
-"""Nats per scored token by which an example's loss may differ and count as the same answer."""
+EXACT_TOLERANCE, ROUNDED_TOLERANCE = 0.01, 0.2
+"""Nats per scored token by which an example's loss may differ and count as the same answer: both in fp32, or not."""
 
 Level = Literal["same", "rounding", "different"]
 
@@ -32,8 +32,8 @@ class Agreement:
     Attributes:
         part: on which part of the data.
         examples: in both.
-        differing: how many are answered differently: another class, or a loss that is more than `TOKEN_TOLERANCE`
-            nats per scored token away.
+        differing: how many are answered differently: another class, or a loss that is further away than `tolerance`.
+        tolerance: nats per scored token; None for classification.
         level: `same`: at most one example in a hundred differs. `rounding`: more do, but one side was computed in less
             than fp32 and the figure lies inside the interval of the run's. `different`: anything else.
     """
@@ -41,6 +41,7 @@ class Agreement:
     part: str
     examples: int
     differing: int
+    tolerance: float | None
     level: Level
 
 
@@ -54,14 +55,16 @@ def agreement(
         recorded: of its run.
         value: the run's metric as found.
         bounds: the interval of that metric as recorded; None when there is none.
-        rounded: whether one of the two was computed in less than fp32.
+        rounded: whether one of the two was computed in less than fp32, or from rounded weights.
     """
     both = found.merge(recorded, on="example_id", suffixes=("", "_run"), validate="one_to_one")
+    tolerance = None
     if "prediction" in both:
         turned = both["prediction"] != both["prediction_run"]
     else:
         gap = np.abs(both["nll_sum"] - both["nll_sum_run"]) / both["tokens"].clip(lower=1)
-        turned = ~(gap <= TOKEN_TOLERANCE)  # NaN differs
+        tolerance = ROUNDED_TOLERANCE if rounded else EXACT_TOLERANCE
+        turned = ~(gap <= tolerance)  # NaN differs
     differing = int(turned.sum()) + max(len(found), len(recorded)) - len(both)
     examples = max(len(found), len(recorded))
     level: Level = "different"
@@ -69,4 +72,4 @@ def agreement(
         level = "same"
     elif rounded and bounds is not None and bounds[0] <= value <= bounds[1]:
         level = "rounding"
-    return Agreement(str(found["split"].iloc[0]), examples, differing, level)
+    return Agreement(str(found["split"].iloc[0]), examples, differing, tolerance, level)

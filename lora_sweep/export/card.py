@@ -81,7 +81,7 @@ def _context(subject: Subject, adapter: AdapterFile, contents: Contents, checked
         "classes": ", ".join(f"{number} {label}" for number, label in enumerate(subject.labels)),
         "size": _size(adapter),
         "cut": _cut(subject),
-        "alarms": card_figures.alarms(subject, checked),
+        "alarms": card_figures.alarms(checked),
         "loading": fenced(_loading(call, contents.tokenizer), "python"),
         "metrics": card_figures.metric_titles(subject),
         "figures": card_figures.rows(subject, checked),

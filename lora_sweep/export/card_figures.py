@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from lora_sweep.export.agreement import MOST_DIFFERING, TOKEN_TOLERANCE, Agreement
+from lora_sweep.export.agreement import MOST_DIFFERING, Agreement
 from lora_sweep.export.check import Check, NotChecked
 from lora_sweep.export.figures import Figures, recorded_figures
 from lora_sweep.export.subject import Subject
@@ -62,7 +62,7 @@ def sentences(subject: Subject, checked: Check | NotChecked) -> list[str]:
     return found
 
 
-def alarms(subject: Subject, checked: Check | NotChecked) -> list[str]:
+def alarms(checked: Check | NotChecked) -> list[str]:
     """What must keep the adapter out of production until it is understood."""
     if isinstance(checked, NotChecked):
         return [f"{_capital(checked.reason)}."] if checked.alarm else []
@@ -73,7 +73,7 @@ def alarms(subject: Subject, checked: Check | NotChecked) -> list[str]:
     ):
         if own is not None and own.level == "different":
             found.append(
-                f"{_capital(what)} does not answer as it did in the run: {_differing(subject, own)}, which rounding "
+                f"{_capital(what)} does not answer as it did in the run: {_differing(own)}, which rounding "
                 "does not explain. Do not use it before the reason is found."
             )
     return found
@@ -104,15 +104,15 @@ def _value(subject: Subject, name: str, figures: Figures) -> str:
 def _agreement(subject: Subject, own: Agreement | None) -> str:
     if own is None:
         return "The run kept no answers of this adapter, so that there is nothing to compare with."
-    text = f"{_capital(_differing(subject, own))} from the run's own, which computed in {subject.run_dtype}."
+    text = f"{_capital(_differing(own))} from the run's own, which computed in {subject.run_dtype}."
     if own.level == "rounding":
         text += f" That is more than {100 * MOST_DIFFERING:g} %, but the figure lies inside the interval of the run's."
     return text
 
 
-def _differing(subject: Subject, own: Agreement) -> str:
+def _differing(own: Agreement) -> str:
     """`3 of 1,000 answers on test differ`, with what differing means where it is no class."""
-    by = "" if subject.task["type"] == "classification" else f" by more than {TOKEN_TOLERANCE:g} nats a token"
+    by = "" if own.tolerance is None else f" by more than {own.tolerance:g} nats a token"
     return f"{own.differing:,} of {own.examples:,} answers on {own.part} differ{by}"
 
 

@@ -18,7 +18,7 @@ from lora_sweep.export.base_call import BaseCall
 from lora_sweep.export.figures import Figures, figures_of, recorded_figures, recorded_outcomes
 from lora_sweep.export.merged import check_base
 from lora_sweep.export.subject import Subject
-from lora_sweep.model_files import as_model_error, load_tokenizer, without_bars
+from lora_sweep.model_files import as_model_error, gguf_file, load_tokenizer, without_bars
 from lora_sweep.models import free_memory, resolve_dtype
 from lora_sweep.sweep_file import load_sweep
 from lora_sweep.tasks import EncodedTask, prepare_task
@@ -131,7 +131,7 @@ def _check(subject: Subject, folder: Path, merged: Path | None, tell: Tell) -> C
     found = answers(model, task, "test")
     part = "test" if recorded_outcomes(subject, "test") is not None else "eval"
     compared = found if part == "test" else answers(model, task, part)
-    own = _agreement(subject, compared, str(dtype))
+    own = _agreement(subject, compared, dtype)
     del model
     merged_check = None
     if merged is not None:
@@ -161,7 +161,7 @@ def _check_merged(subject: Subject, folder: Path, task: EncodedTask, part: str, 
         raise _Unusable(f"transformers does not load the merged model ({_line(error)})") from error
     found = answers(model, task, "test")
     compared = found if part == "test" else answers(model, task, part)
-    return MergedCheck(figures_of(found), _name(model.dtype), _agreement(subject, compared, str(model.dtype)))
+    return MergedCheck(figures_of(found), _name(model.dtype), _agreement(subject, compared, model.dtype))
 
 
 def _through_peft(subject: Subject, folder: Path, dtype: torch.dtype, device: str) -> Any:
@@ -186,13 +186,14 @@ def _through_peft(subject: Subject, folder: Path, dtype: torch.dtype, device: st
     return model
 
 
-def _agreement(subject: Subject, found: pd.DataFrame, dtype: str) -> Agreement | None:
+def _agreement(subject: Subject, found: pd.DataFrame, dtype: torch.dtype) -> Agreement | None:
     part = str(found["split"].iloc[0])
     recorded, figures = recorded_outcomes(subject, part), recorded_figures(subject, part)
     if recorded is None:
         return None
     name = subject.metric.name
-    rounded = {subject.run_dtype, dtype.removeprefix("torch.")} != {"float32"}
+    # an engine works on a GGUF file's weights as they are rounded to bf16 when it is unpacked
+    rounded = {subject.run_dtype, _name(dtype)} != {"float32"} or gguf_file(subject.model_config) is not None
     bounds = None if figures is None else figures.bounds.get(name)
     return agreement(found, recorded, figures_of(found).metrics[name], bounds, rounded)
 

@@ -84,7 +84,7 @@ def export_trial(
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    errors = tuple(card_figures.alarms(subject, checked))
+    errors = tuple(card_figures.alarms(checked))
     if isinstance(checked, NotChecked):
         if check and not checked.alarm:
             warnings.append(f"The exported files were not evaluated: {checked.reason}")

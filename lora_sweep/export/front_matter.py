@@ -35,7 +35,7 @@ def front_matter(subject: Subject, call: BaseCall, figures: Figures | None) -> M
         content["base_model"] = call.source
     content["pipeline_tag"] = _PIPELINES[kind]
     content["tags"] = ["lora", "peft"]
-    if hub:
+    if hub and not Path(hub).exists():
         content["datasets"] = [hub]
     content["metrics"] = list(dict.fromkeys(_METRIC_TYPES.get(name, name) for name in subject.recorded_metrics("eval")))
     if figures is not None:

@@ -18,7 +18,7 @@ from lora_sweep.store import RunFolder
 from lora_sweep.sweep_file import parse_sweep
 from lora_sweep.tasks import outcomes_frame
 
-DEFAULTS = {"rank": 4, "alpha": 8, "steps": 20, "eval_every": 10, "batch_size": 8, "learning_rate": 1e-2, "seed": 1}
+DEFAULTS = {"rank": 4, "alpha": 8, "steps": 8, "eval_every": 4, "batch_size": 8, "learning_rate": 1e-2, "seed": 1}
 
 
 def train(engine: Engine, run: RunFolder, trial_id: str, config: TrialConfig, until: int) -> None:

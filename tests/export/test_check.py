@@ -17,6 +17,8 @@ from lora_sweep.analysis.session import open_session
 from lora_sweep.export import export_trial
 from lora_sweep.export.agreement import agreement
 
+SAME_ON_EVAL = {"part": "eval", "examples": 80, "differing": 0, "tolerance": None, "level": "same"}
+
 
 def close(found, expected):
     assert found.keys() == expected.keys()
@@ -36,7 +38,8 @@ def test_peft_reaches_what_the_engine_reached(make_run, causal, tmp_path, reques
     assert row["examples"] == recorded["examples"] == 80 if family == "bert" else 40
     close(row["metrics"]["test"], recorded["metrics"]["test"])
     close(row["merged"]["metrics"]["test"], recorded["metrics"]["test"])
-    same = {"part": "test", "examples": row["examples"], "differing": 0, "level": "same"}
+    tolerance = None if family == "bert" else 0.01
+    same = {"part": "test", "examples": row["examples"], "differing": 0, "tolerance": tolerance, "level": "same"}
     assert row["agreement"] == row["merged"]["agreement"] == same
     for name, (low, high) in row["intervals"]["test"].items():
         assert low < row["metrics"]["test"][name] < high
@@ -47,7 +50,7 @@ def test_the_answers_of_a_trial_that_was_no_finalist_are_kept(make_run, tmp_path
     run = make_run(finalist=False)
     before = run.outcomes("000-t")
     first = export_trial(run, "000-t", tmp_path / "first", merge=False)
-    assert first.row["agreement"] == {"part": "eval", "examples": 80, "differing": 0, "level": "same"}
+    assert first.row["agreement"] == SAME_ON_EVAL
     kept = run.outcomes("000-t")
     pd.testing.assert_frame_equal(kept[kept["split"] == "eval"].reset_index(drop=True), before)
     test = kept[kept["split"] == "test"]
@@ -65,7 +68,7 @@ def test_a_cut_is_exported_like_a_trial(make_run, tmp_path):
     cut = run.analysis("rank_curves")["trials"][0]["cuts"][1]
     assert cut["name"] == "000-t@rank1"
     exported = export_trial(run, "000-t@rank1", tmp_path / "out", merge=False)
-    assert exported.row["agreement"] == {"part": "eval", "examples": 80, "differing": 0, "level": "same"}
+    assert exported.row["agreement"] == SAME_ON_EVAL
     assert not exported.warnings and not exported.errors
     card = (tmp_path / "out" / "README.md").read_text()
     assert "# tiny: adapter of trial 000-t cut to rank 1\n" in card
@@ -147,13 +150,15 @@ def test_when_answers_count_as_other_ones(turned, value, rounded, level):
     predictions = np.zeros(200, dtype=int)
     predictions[:turned] = 1
     found = agreement(frame(predictions), frame(np.zeros(200, dtype=int)), value, (0.4, 0.6), rounded)
-    assert asdict(found) == {"part": "test", "examples": 200, "differing": turned, "level": level}
+    expected = {"part": "test", "examples": 200, "differing": turned, "tolerance": None, "level": level}
+    assert asdict(found) == expected
 
 
 def test_language_models_differ_by_nats_per_token():
     nll = np.full(200, 20.0)
     other = nll.copy()
-    other[:3] += [0.99, 1.01, np.nan]
+    other[:5] += [0.09, 0.11, 1.99, 2.01, np.nan]
+    assert agreement(frame(nll=other), frame(nll=nll), 2.0, None, False).differing == 4
     assert agreement(frame(nll=other), frame(nll=nll), 2.0, None, True).differing == 2
 
 

@@ -9,6 +9,7 @@ import re
 import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -77,6 +78,21 @@ def test_files_are_read_as_in_the_sweep(script_of, tmp_path, suffix):
     rows = [row | {"label": float(row["label"])} if suffix == "parquet" else row for row in SENTENCES]
     task = {"type": "classification", "data": write_rows(tmp_path, suffix, rows), "text": "text", "label": "label"}
     script, run, _ = script_of(SHORT, task=task | {"max_length": 12})
+    assert_same_examples(script, run)
+
+
+def test_a_hub_data_set_is_read_as_in_the_sweep(script_of, tmp_path, monkeypatch):
+    import datasets
+
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    files = write_rows(tmp_path, "jsonl", SENTENCES)
+    folder = tmp_path / "hub"
+    folder.mkdir()
+    for part, name in {"train": "train", "eval": "validation", "test": "test"}.items():
+        Path(files[part]).rename(folder / f"{name}.jsonl")
+    data = {"hub": str(folder), "train": "train", "eval": "validation", "test": "test"}
+    task = {"type": "classification", "data": data, "text": "text", "label": "label", "max_length": 12}
+    script, run, _ = script_of(SHORT, task=task)
     assert_same_examples(script, run)
 
 
