@@ -50,6 +50,7 @@ def swept(tmp_path_factory, bert_dir, sentiment_files):
         "search": {"algorithm": "random", "trials": 3, "seed": 3},
         "scheduler": {"type": "fifo"},
         "budget": {"steps": 12, "eval_every": 6},
+        "finalists": {"seeds": 0},
     }  # fmt: skip
     (folder / "sweep.yaml").write_text(yaml.safe_dump(raw))
     return folder, lora_sweep("run", "sweep.yaml", "--name", "one", folder=folder)
