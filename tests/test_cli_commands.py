@@ -51,7 +51,7 @@ def swept(tmp_path_factory, bert_dir, sentiment_files):
         "search": {"algorithm": "random", "trials": 3, "seed": 3},
         "scheduler": {"type": "fifo"},
         "budget": {"steps": 12, "eval_every": 6},
-        "finalists": {"top": 3, "seeds": 0},
+        "finalists": {"seeds": 0},
     }  # fmt: skip
     (folder / "sweep.yaml").write_text(yaml.safe_dump(raw))
     return folder, lora_sweep("run", "sweep.yaml", "--name", "one", folder=folder)

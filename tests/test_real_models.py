@@ -78,6 +78,7 @@ def test_tweets_with_minilm(tmp_path: Path) -> None:
         "search": {"algorithm": "grid"},
         "budget": {"steps": 60, "eval_every": 20},
         "scheduler": {"type": "fifo"},
+        "finalists": {"seeds": 0},
     }
     run = sweep(raw, tmp_path / "run")
     assert [record.status for record in run.records()] == ["complete"] * 4
@@ -131,6 +132,7 @@ def test_dialogues_with_smollm2_from_gguf(tmp_path: Path) -> None:
         "search": {"algorithm": "grid"},
         "budget": {"steps": 9, "eval_every": 3},
         "scheduler": {"type": "fifo"},
+        "finalists": {"seeds": 0},
     }
     run = sweep(raw, tmp_path / "run")
     base = run.analysis("baselines")["rows"][0]["metrics"]["eval"]["loss"]
