@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from lora_sweep.store import RunFolder
+from reports.csv_files import write_csv
 from reports.figure_info import front_frame
 from reports.results import Results, read_results
 
@@ -39,16 +40,7 @@ def write_tables(run: RunFolder | Results) -> list[Path]:
         "pareto": pareto_table(results),
         "baselines": results.baselines,
     }
-    folder = results.path / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name, table in tables.items():
-        file = folder / f"{name}.csv"
-        part = file.with_name(file.name + ".part")
-        table.to_csv(part, index=False)
-        part.replace(file)
-        files.append(file)
-    return files
+    return [write_csv(table, results.path / "tables" / f"{name}.csv") for name, table in tables.items()]
 
 
 def _with_intervals(results: Results) -> pd.DataFrame:

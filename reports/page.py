@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import plotly.graph_objects as go
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
@@ -15,24 +12,19 @@ from plotly.offline import get_plotlyjs
 from lora_sweep import __version__
 from lora_sweep.errors import RunFolderError
 from lora_sweep.store import RunFolder
-from reports import figures, page_analysis, page_parts
+from reports import page_analysis, page_parts, page_table, units
 from reports.analysis_export import write_analysis_tables
 from reports.doubts import doubts
 from reports.export import write_tables
-from reports.figure_info import get_front_info
+from reports.page_figures import page_figure, run_figures_of
 from reports.pick import Pick, pick
 from reports.results import Results, read_results
 from reports.table import table_rows
 
+_ASSETS = ("page.css", "figures.js", "tables.js", "page.js")
 
-@dataclass(frozen=True)
-class PageFigure:
-    """One figure on the page: `json` is safe inside a script element."""
-
-    key: str
-    label: str
-    caption: str
-    json: Markup
+# Builders of figures: each yields key, title, caption and figure of what the run has.
+_FIGURES = (run_figures_of, page_analysis.analysis_figures_of)
 
 
 def write_report(run: RunFolder, output: Path | None = None) -> Path:
@@ -51,7 +43,8 @@ def write_report(run: RunFolder, output: Path | None = None) -> Path:
     target = output or results.path / "report.html"
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    part.write_text(render_page(results), encoding="utf-8")
+    # names and notes may hold half a surrogate pair, which no encoding has
+    part.write_text(render_page(results), encoding="utf-8", errors="replace")
     part.replace(target)
     return target
 
@@ -69,39 +62,62 @@ def render_page(run: RunFolder | Results) -> str:
         undefined=StrictUndefined,
     )
     # not rendered: the braces of CSS and JavaScript are their own
-    assets = {name: Markup(templates.get_source(environment, f"page.{name}")[0]) for name in ("css", "js")}
+    assets = {name: Markup(templates.get_source(environment, name)[0]) for name in _ASSETS}
     return environment.get_template("page.html.j2").render(_context(results), assets=assets)
 
 
 def _context(results: Results) -> dict[str, Any]:
+    """What the templates read, section by section; a section whose value is None or empty is left out."""
     chosen, reason = _pick(results)
-    rows = table_rows(results)
-    columns = page_parts.table_columns(rows, results)
-    latency = page_analysis.latency_table(results)
-    measured = [_figure(*one) for one in page_analysis.analysis_figures_of(results)]
-    return {
+    context = {
         "results": results,
         "name": str(results.info.get("name") or results.path.name),
         "status": str(results.info.get("status") or ""),
         "lead": _lead(results),
+        "figures": {one[0]: page_figure(*one) for build in _FIGURES for one in build(results)},
         "pick": chosen,
         "no_pick": reason,
         "answer": _answer(results, chosen) if chosen else {},
         "doubts": doubts(results, chosen),
-        "columns": columns,
-        "constants": [(key.replace("_", " "), value) for key, value in page_parts.constants(rows)],
-        "rows": [(row, page_parts.table_cells(row, columns)) for row in rows],
-        "failed": results.with_status("failed").to_dict("records"),
-        "figures": {figure.key: figure for figure in (*_figures(results), *measured)},
-        "analysed": bool(measured or latency.rows),
-        "latency": latency,
+        "configurations": None,
+        "trials": _trials(results, chosen),
+        "latency": page_analysis.latency_table(results),
+        "recommendation": None,
+        "mattered": None,
+        "advice": None,
         "cost": page_parts.cost_facts(results, chosen),
-        "facts": page_parts.run_facts(results),
-        "data": page_parts.data_facts(results),
-        "devices": page_parts.device_facts(results),
+        "cost_details": None,
+        "failed": _failed(results),
+        "run": _run(results),
         "version": __version__,
         "plotly": Markup(get_plotlyjs()),
     }
+    return context | {"analysed": _analysed(context), "navigation": _navigation(context)}
+
+
+def _navigation(context: dict[str, Any]) -> list[tuple[str, str]]:
+    """Anchor and name of the sections that the page has, in its order."""
+    sections = (
+        ("pick", "Pick", True),
+        ("doubt", "Doubts", True),
+        ("configurations", "Over seeds", context["configurations"]),
+        ("trials", "Trials", True),
+        ("figures", "Figures", True),
+        ("layers", "Ranks and layers", _analysed(context)),
+        ("recommendation", "Recommended ranks", context["recommendation"]),
+        ("mattered", "What mattered", context["mattered"]),
+        ("advice", "Advice", context["advice"]),
+        ("cost", "Cost", True),
+        ("failed", "Failed", context["failed"]),
+        ("run", "How it was run", True),
+        ("use", "Use it", context["pick"]),
+    )
+    return [(anchor, name) for anchor, name, shown in sections if shown]
+
+
+def _analysed(context: dict[str, Any]) -> bool:
+    measured = page_analysis.FIGURES & set(context["figures"])
+    return bool(measured or context["latency"].rows)
 
 
 def _pick(results: Results) -> tuple[Pick | None, str]:
@@ -127,47 +143,28 @@ def _answer(results: Results, chosen: Pick) -> dict[str, Any]:
     }
 
 
+def _trials(results: Results, chosen: Pick | None) -> dict[str, Any]:
+    rows = table_rows(results)
+    table = page_table.trials_table(rows, results, chosen.trial_id if chosen else None)
+    constants = [(key.replace("_", " "), value) for key, value in page_table.constants(rows)]
+    return {"table": table, "constants": constants}
+
+
+def _failed(results: Results) -> page_table.DataTable | None:
+    failed = results.with_status("failed")
+    return page_table.failed_table(failed.to_dict("records")) if len(failed) else None
+
+
+def _run(results: Results) -> dict[str, Any]:
+    return {
+        "facts": page_parts.run_facts(results),
+        "data": page_parts.data_facts(results),
+        "devices": page_parts.device_facts(results),
+    }
+
+
 def _lead(results: Results) -> str:
     model, task = results.section("model").get("name"), results.section("task").get("type")
     parts = [str(model) if model else "", str(task) if task else ""]
-    count = len(results.trials)
-    parts.append(f"{count} trial{'' if count == 1 else 's'}")
+    parts.append(units.plural(len(results.trials), "trial"))
     return " · ".join(part for part in parts if part)
-
-
-def _figures(results: Results) -> Iterator[PageFigure]:
-    """The figures that have something to show."""
-    title = results.metric.title
-    front = get_front_info(results)
-    if front.points:
-        caption = "Nothing measured on the line is beaten on both quality and size. Hollow: stopped early."
-        yield _figure("front", f"{title} against trainable parameters", caption, figures.plot_front(front))
-    rank = figures.get_rank_info(results)
-    if rank.points:
-        caption = "The dotted line joins the medians. Other settings differ between these trials too."
-        yield _figure("rank", f"{title} over rank", caption, figures.plot_rank(rank))
-    rate = figures.get_learning_rate_info(results)
-    if rate.points:
-        caption = "A best rate at the edge of the plot asks for a wider space."
-        yield _figure("rate", f"{title} against learning rate", caption, figures.plot_learning_rate(rate))
-    yield from _curve_figures(results, title)
-    cost = get_front_info(results, "device_seconds")
-    if cost.points:
-        caption = "Device time is the engine's time shared among its trials by FLOPs, not the wall time of a pack."
-        yield _figure("cost", f"{title} against device time", caption, figures.plot_front(cost))
-
-
-def _curve_figures(results: Results, title: str) -> Iterator[PageFigure]:
-    curves = figures.get_learning_curves_info(results)
-    if curves.curves:
-        caption = "One line a trial. A cross ends what was stopped or failed."
-        yield _figure("curves", f"{title} over steps", caption, figures.plot_learning_curves(curves))
-    losses = figures.get_loss_curves_info(results)
-    if losses.curves:
-        caption = "Mean training loss between evaluations."
-        yield _figure("losses", "Training loss over steps", caption, figures.plot_loss_curves(losses))
-
-
-def _figure(key: str, label: str, caption: str, figure: go.Figure) -> PageFigure:
-    safe = figure.to_json().replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    return PageFigure(key, label[:1].upper() + label[1:], caption, Markup(safe))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ from reports import units
 from reports.pick import Pick
 from reports.pick_text import test_examples
 from reports.results import Results
-from reports.table import TableRow, times_rank
+from reports.table import times_rank
 
 Facts = list[tuple[str, str]]
 
@@ -26,23 +26,6 @@ class Bar:
     width: float
     whisker: tuple[float, float] | None
     is_pick: bool
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of the table: what is read, and what is sorted by when that is a number."""
-
-    text: str
-    sort_by: str
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of the table."""
-
-    key: str
-    title: str
-    hint: str = ""
 
 
 def pick_facts(pick: Pick) -> Facts:
@@ -96,65 +79,6 @@ def other_test_metrics(results: Results, pick: Pick) -> Facts:
         for name, value in known
         if not math.isnan(value)
     ]
-
-
-def table_columns(rows: Sequence[TableRow], results: Results) -> list[Column]:
-    """The columns in which at least one row has something to say."""
-    title = results.metric.title
-    columns = [
-        Column("quality", f"Eval {title}", "kept evaluation; it steered the search and the choice"),
-        Column("interval", "95 % interval", "of this adapter, over the evaluation examples; not over seeds"),
-        Column("test", f"Test {title}", "finalists and baselines only; it steered nothing"),
-        Column("test_interval", "95 % on test", "over the test examples, for all finalists at once"),
-        Column("rank", "Rank"),
-        Column("alpha", "Alpha", "in brackets as a multiple of the rank"),
-        Column("dropout", "Dropout"),
-        Column("targets", "Targets"),
-        Column("learning_rate", "Rate", "peak learning rate"),
-        Column("batch_size", "Batch"),
-        Column("parameters", "Parameters", "trainable"),
-        Column("share", "Of base", "trainable parameters over the base's"),
-        Column("adapter", "Adapter", "size on disk"),
-        Column("device_time", "Device time", "the engine's time shared among its trials by FLOPs"),
-        Column("solo_time", "Alone", "time the trial would take alone on the device"),
-        Column("step", "Step", "last step trained"),
-    ]
-    same = dict(constants(rows))
-    return [
-        column
-        for column in columns
-        if column.key not in same and any(row.texts[column.key] != units.MISSING for row in rows)
-    ]
-
-
-def constants(rows: Sequence[TableRow]) -> Facts:
-    """The settings that all trials share: said once, they need no column."""
-    trials = [row for row in rows if row.kind != "baseline"]
-    if len(trials) < 2:
-        return []
-    keys = ("rank", "dropout", "targets", "learning_rate", "batch_size")
-    return [(key, trials[0].texts[key]) for key in keys if len({row.texts[key] for row in trials}) == 1]
-
-
-def table_cells(row: TableRow, columns: Sequence[Column]) -> list[Cell]:
-    """The cells of one row, in the order of the columns."""
-    numbers = {
-        "quality": row.quality, "test": row.test_quality, "interval": _low(row.bounds),
-        "test_interval": _low(row.test_bounds), "rank": row.rank, "alpha": row.alpha,
-        "learning_rate": row.learning_rate, "parameters": row.trainable_parameters, "share": row.share,
-        "adapter": row.adapter_bytes, "device_time": row.device_seconds, "solo_time": row.solo_seconds,
-        "step": float(row.reached_step) if row.steps else math.nan,
-    }  # fmt: skip
-    cells = []
-    for column in columns:
-        text, value = row.texts[column.key], numbers.get(column.key)
-        known = text if value is None else ("" if math.isnan(value) else repr(value))
-        cells.append(Cell(text, "" if known == units.MISSING else known))
-    return cells
-
-
-def _low(bounds: tuple[float, float] | None) -> float:
-    return math.nan if bounds is None else bounds[0]
 
 
 def run_facts(results: Results) -> Facts:
