@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pandas as pd
 
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\n")
 
 
 def write_csv(table: pd.DataFrame, file: Path) -> Path:
     """Write a table, whole or not at all.
 
     Texts that a spreadsheet would run as a formula get an apostrophe in front (OWASP, "CSV Injection"): those that
-    begin with = + - @, a tab or a carriage return and are no number. Numbers stay as they are.
+    begin with = + - @, a tab or a line break and are no number. Numbers stay as they are. Carriage returns become
+    line feeds: Python before 3.13 does not quote them, and readers would see a new row.
 
     Returns:
         The file.
@@ -24,16 +25,21 @@ def write_csv(table: pd.DataFrame, file: Path) -> Path:
     for name in table.columns:
         if not pd.api.types.is_numeric_dtype(table[name]):
             safe[name] = table[name].map(_harmless)
-    safe.rename(columns=_harmless).to_csv(part, index=False, errors="replace")
+    safe.rename(columns=_harmless).to_csv(part, index=False)
     part.replace(file)
     return file
 
 
 def _harmless(value: object) -> object:
-    if not isinstance(value, str) or not value.startswith(_FORMULA_STARTS):
+    if not isinstance(value, str):
         return value
+    text = value.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if text.startswith(_FORMULA_STARTS) and not _is_number(text) else text
+
+
+def _is_number(text: str) -> bool:
     try:
-        float(value)
+        float(text)
     except ValueError:
-        return f"'{value}"
-    return value
+        return False
+    return True

@@ -52,7 +52,7 @@ _COSTS = {
     "solo_seconds": ("device time alone", units.duration),
 }
 
-_MOST_BARS = 100
+_MOST_BARS = 100  # points in a figure
 _BAND = "rgba(125,133,144,0.25)"
 
 
@@ -66,6 +66,7 @@ def plot_front(info: FrontInfo) -> go.Figure:
         _add_points(figure, points, label, colour, symbol, [say(point.cost) for point in points], info.metric)
     _add_baselines(figure, info)
     figure.update_xaxes(type="log", **log_ticks([point.cost for point in info.points], say))
+    _make_room(figure, info.points)
     return figure
 
 
@@ -87,6 +88,7 @@ def plot_rank(info: RankInfo) -> go.Figure:
             # for the CSV file of the page
             trace.meta = {"x": [round(x / shift) for x in trace.x]}
     figure.update_xaxes(type="log", tickvals=list(info.ranks), ticktext=[str(rank) for rank in info.ranks])
+    _make_room(figure, info.points)
     return figure
 
 
@@ -99,6 +101,7 @@ def plot_learning_rate(info: LearningRateInfo) -> go.Figure:
         extra = [f"rate {units.number(rate)}" for rate in rates]
         _add_points(figure, points, f"rank {rank}", colour, "circle", extra, info.metric, rates)
     figure.update_xaxes(type="log", **log_ticks([point.learning_rate for point in info.points], units.number))
+    _make_room(figure, info.points)
     return figure
 
 
@@ -254,8 +257,8 @@ def _add_points(
 
 
 def _bars(points: Sequence[TrialPoint]) -> dict[str, Any]:
-    """The intervals as thin bars; none where many would hide the points."""
-    if len(points) > _MOST_BARS or all(point.bounds is None for point in points):
+    """The intervals as thin bars."""
+    if all(point.bounds is None for point in points):
         return {"visible": False}
     ends = [point.bounds or (point.quality, point.quality) for point in points]
     pairs = list(zip(points, ends, strict=True))
@@ -267,6 +270,12 @@ def _bars(points: Sequence[TrialPoint]) -> dict[str, Any]:
         "thickness": 1,
         "width": 0,
     }
+
+
+def _make_room(figure: go.Figure, points: Sequence[TrialPoint]) -> None:
+    """Of many points smaller ones, without bars: these would hide them."""
+    if len(points) > _MOST_BARS:
+        figure.update_traces(error_y={"visible": False}, marker={"size": 6}, selector={"mode": "markers"})
 
 
 def _hover(point: TrialPoint, metric: Metric, extra: str = "") -> str:

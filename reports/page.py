@@ -150,9 +150,9 @@ def _trials(results: Results, chosen: Pick | None) -> dict[str, Any]:
     return {"table": table, "constants": constants}
 
 
-def _failed(results: Results) -> page_table.DataTable | None:
-    failed = results.with_status("failed")
-    return page_table.failed_table(failed.to_dict("records")) if len(failed) else None
+def _failed(results: Results) -> dict[str, Any]:
+    rows = results.with_status("failed").to_dict("records")
+    return {"table": page_table.failed_table(rows), "kinds": page_table.failure_kinds(rows)} if rows else {}
 
 
 def _run(results: Results) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -17,6 +18,8 @@ from reports.table import TableRow
 
 PAGE_ROWS = 100
 """Rows that stand in the HTML, and that a page of the table shows."""
+
+_MOST_KINDS = 6
 
 Align = Literal["number", "text", "name"]
 
@@ -119,6 +122,13 @@ def trials_table(rows: Sequence[TableRow], results: Results, picked: str | None)
     heading = "Stopped early by the scheduler: not ranked, their figures are those of the step they reached"
     groups = (("", ranked), (heading, stopped)) if stopped else (("", ranked),)
     return DataTable("trials-table", "Trials and baselines", columns, groups)
+
+
+def failure_kinds(failed: Iterable[Mapping[Any, Any]]) -> str:
+    """The kinds of errors with their numbers, commonest first: `OutOfMemoryError (3), ValueError (1)`."""
+    kinds = Counter(str(row["error"] or "no reason on record").split(":")[0].strip()[:60] for row in failed)
+    more = f" and {len(kinds) - _MOST_KINDS} other kinds" if len(kinds) > _MOST_KINDS else ""
+    return ", ".join(f"{kind} ({number:,})" for kind, number in kinds.most_common(_MOST_KINDS)) + more
 
 
 def failed_table(failed: Iterable[Mapping[Any, Any]]) -> DataTable:

@@ -20,11 +20,10 @@
     document.head.append(script);
   }
 
-  function draw(plot, size = {}) {
+  function draw(plot) {
     if (drawn.has(plot)) return;
     loadPlotly();
     const { data, layout } = contentOf(plot);
-    Object.assign(layout, size);
     if (matchMedia("(pointer: coarse)").matches) layout.dragmode = false; // a finger scrolls the page
     drawn.set(plot, Plotly.newPlot(plot, data, layout, { responsive: true, displayModeBar: false }));
   }
@@ -41,8 +40,8 @@
   const onPaper = { autosize: false, width: PRINT_WIDTH }, onScreen = { autosize: true, width: null };
   const resize = (size) => drawn.forEach((done, plot) => done.then(() => Plotly.relayout(plot, size)));
   addEventListener("beforeprint", () => {
+    plots.forEach(draw);
     resize(onPaper);
-    plots.forEach((plot) => draw(plot, onPaper));
   });
   addEventListener("afterprint", () => resize(onScreen));
 

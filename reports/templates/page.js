@@ -7,7 +7,7 @@ const isNumber = (text) => text.trim() !== "" && Number.isFinite(Number(text));
 function csvCell(value) {
   if (value === null || value === undefined || Number.isNaN(value)) return "";
   let text = String(value);
-  if (/^[=+\-@\t\r]/.test(text) && !isNumber(text)) text = "'" + text; // a spreadsheet would take it for a formula
+  if (/^[=+\-@\t\r\n]/.test(text) && !isNumber(text)) text = "'" + text; // a spreadsheet would take it for a formula
   return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 

@@ -122,7 +122,7 @@
       const rows = shown ? `Rows ${count(from + 1)} to ${count(from + shown)} of ${count(kept)}` : "No row";
       const all = kept < total ? `, filtered from ${count(total)}` : "";
       status.textContent = kept < total || pages > 1 ? rows + all : "";
-      if (cut) cut.hidden = kept === shown && kept === total;
+      if (cut) cut.firstElementChild.textContent = rows + all;
       for (const [button, to] of steps) {
         button.hidden = pages < 2;
         button.setAttribute("aria-disabled", String(to() < 0 || to() >= pages));
