@@ -45,7 +45,7 @@ class Chromium:
         self._rest, self._number, self._session = b"", 0, ""
         to_browser, self._out = os.pipe()
         self._in, from_browser = os.pipe()
-        command = [str(find_chromium()), *FLAGS, f"--user-data-dir={folder / 'profile'}", "about:blank"]
+        command = [str(find_chromium()), *FLAGS, f"--user-data-dir={folder / 'profile'}"]
 
         def as_3_and_4() -> None:
             # the browser reads commands from 3 and writes to 4; through high numbers, so that neither hides the other
@@ -58,7 +58,7 @@ class Chromium:
         )
         os.close(to_browser)
         os.close(from_browser)
-        target = self.send("Target.getTargets")["targetInfos"][0]["targetId"]
+        target = self.send("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self.send(f"{domain}.enable")

@@ -2,7 +2,8 @@
 
 /* Figures are drawn when they come near the window. The style sheet gives their texts the colours of the theme. */
 {
-  const PRINT_WIDTH = 680; // A4 and Letter within the margins of the style sheet, in CSS pixels
+  // CSS pixels: A4 and Letter within the margins of the style sheet, two figures of the usual height to a page
+  const PAPER = { width: 680, height: 340, usual: 400 };
   const TYPES = {
     f8: Float64Array, f4: Float32Array, i4: Int32Array, u4: Uint32Array, i2: Int16Array, u2: Uint16Array, i1: Int8Array,
     u1: Uint8Array,
@@ -37,8 +38,12 @@
   plots.forEach((plot) => watcher.observe(plot));
   if (plots.length) addEventListener("load", () => (window.requestIdleCallback ?? setTimeout)(loadPlotly));
 
-  const onPaper = { autosize: false, width: PRINT_WIDTH }, onScreen = { autosize: true, width: null };
-  const resize = (size) => drawn.forEach((done, plot) => done.then(() => Plotly.relayout(plot, size)));
+  const heightOf = (plot) => parseInt(plot.style.minHeight, 10);
+  const onPaper = (plot) => ({
+    autosize: false, width: PAPER.width, height: heightOf(plot) === PAPER.usual ? PAPER.height : heightOf(plot),
+  });
+  const onScreen = (plot) => ({ autosize: true, width: null, height: heightOf(plot) });
+  const resize = (sizeOf) => drawn.forEach((done, plot) => done.then(() => Plotly.relayout(plot, sizeOf(plot))));
   addEventListener("beforeprint", () => {
     plots.forEach(draw);
     resize(onPaper);
