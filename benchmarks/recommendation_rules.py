@@ -48,6 +48,7 @@ CASES = {
 
 
 def base_model() -> Any:
+    """A small random Llama whose weights are large enough that its answers depend on its inputs."""
     torch.manual_seed(0)
     config = LlamaConfig(
         vocab_size=WORDS, hidden_size=48, num_hidden_layers=4, num_attention_heads=4, intermediate_size=96,
@@ -61,6 +62,7 @@ def base_model() -> Any:
 
 
 def save_base(model: Any, folder: Path) -> None:
+    """The base with a tokenizer of whole words."""
     words = ["[PAD]", "[UNK]", "[EOS]", *(f"w{i}" for i in range(WORDS - 3))]
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -70,6 +72,7 @@ def save_base(model: Any, folder: Path) -> None:
 
 
 def plant(model: Any, layers: Sequence[str], size: float) -> None:
+    """Add random changes of rank RANK, `size` times as large as the weights."""
     rng = torch.Generator().manual_seed(1)
     for name in layers:
         weight = model.get_submodule(name).weight
@@ -80,6 +83,7 @@ def plant(model: Any, layers: Sequence[str], size: float) -> None:
 
 @torch.no_grad()
 def write_texts(teacher: Any, file: Path, rows: int, seed: int) -> str:
+    """Texts drawn from the teacher, as a jsonl file."""
     rng = torch.Generator().manual_seed(seed)
     ids = torch.randint(3, WORDS, (rows, 1), generator=rng)
     while ids.shape[1] < LENGTH:
@@ -90,6 +94,7 @@ def write_texts(teacher: Any, file: Path, rows: int, seed: int) -> str:
 
 
 def open_engine(folder: Path, layers: Sequence[str], size: float) -> Engine:
+    """The base, with texts of a teacher that differs from it in these layers."""
     model = base_model()
     save_base(model, folder / "model")
     plant(model, layers, size)
@@ -121,6 +126,8 @@ def train(engine: Engine, configs: Sequence[TrialConfig], folder: Path) -> list[
 
 
 def gains_by_rule(evidence: Mapping[str, LayerEvidence], energy: Mapping[str, float]) -> dict[str, Any]:
+    """What each rule holds the ranks of each layer worth."""
+
     def squared(level: float, slopes: np.ndarray) -> np.ndarray:
         falls = np.minimum.accumulate(np.maximum(slopes, 0)) ** 2
         return level * falls / max(falls[:UNIFORM].sum(), 1e-30)
@@ -137,6 +144,7 @@ def gains_by_rule(evidence: Mapping[str, LayerEvidence], energy: Mapping[str, fl
 
 
 def case(kinds: Sequence[str], size: float, folder: Path) -> dict[str, Any]:
+    """Ranks and test losses of every rule in one planted case."""
     layers = [f"model.layers.{block}.{kind}" for block in range(4) for kind in kinds]
     planted = [layers[2], layers[5]]
     engine = open_engine(folder, planted, size)
@@ -178,6 +186,7 @@ def case(kinds: Sequence[str], size: float, folder: Path) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Run all cases and write the results."""
     found = {}
     for name, (kinds, size) in CASES.items():
         with tempfile.TemporaryDirectory() as folder:

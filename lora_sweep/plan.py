@@ -13,6 +13,9 @@ from lora_sweep.records import AdapterSpec
 if TYPE_CHECKING:
     from lora_sweep.config import SweepConfig
 
+MOST_SHOWN = 80
+"""Letters of module names that are shown beside the name of a set of targets."""
+
 
 @dataclass(frozen=True)
 class PlanRow:
@@ -46,8 +49,10 @@ class PlanRow:
 
     @property
     def target_text(self) -> str:
-        """The name of the targets, with the modules beside it where they are not the same."""
-        return self.targets if self.target_label == self.targets else f"{self.target_label} ({self.targets})"
+        """The name of the targets, with the modules beside it where they are not the same and not too many."""
+        if self.target_label == self.targets or len(self.targets) > MOST_SHOWN:
+            return self.target_label
+        return f"{self.target_label} ({self.targets})"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -127,7 +128,8 @@ def _validate(
     checked = preflight(tested, "validation")
     with open_cluster(tested, address):
         folder = begin_validation(run, plan)
-        drive(tested, checked, folder, checked.facts, staged_search(plan, folder))
+        facts = {**checked.facts, "command": " ".join(["lora-sweep", *sys.argv[1:]])}
+        drive(tested, checked, folder, facts, staged_search(plan, folder))
     typer.echo("scoring the arms on test ...", err=True)
     score_arms(open_session(folder, device), plan)
 
