@@ -166,7 +166,7 @@ def test_a_loss_is_better_when_lower(make_run, make_record, make_info) -> None:
 def test_page_and_tables(make_seeds) -> None:
     run = make_seeds(FINALISTS)
     page = render_page(run)
-    assert '<section id="seeds">' in page
+    assert '<section id="configurations">' in page
     assert " points, ruled out</td>" in page and 'id="figure-seeds"' in page and "was selected by its figure" in page
     write_tables(run)
     table = pd.read_csv(run.path / "tables" / "configurations.csv")

@@ -98,7 +98,9 @@ def test_the_sections_that_a_run_lacks_are_not_in_the_navigation(make_run, make_
         return linked
 
     assert anchors(make_run([], name="empty")) == ["pick", "doubt", "trials", "figures", "cost", "run"]
-    assert anchors(full_run) == ["pick", "doubt", "trials", "figures", "cost", "failed", "run", "use"]
+    assert anchors(full_run) == [
+        "pick", "doubt", "trials", "figures", "mattered", "advice", "cost", "failed", "run", "use"
+    ]  # fmt: skip
 
 
 def test_every_figure_has_a_text_that_says_its_main_fact(make_run, make_record) -> None:

@@ -37,11 +37,12 @@ SCROLL_THROUGH = """(async () => {
     await new Promise((done) => setTimeout(done, 50));
   }
 })()"""
-DRAWN = "document.querySelectorAll('.plot .main-svg').length / 3"
+DRAWN = "document.querySelectorAll('.plot .plot-container').length"
+FIGURES = "document.querySelectorAll('[data-figure]').length"
 ON_PAPER = """matchMedia("print").addEventListener("change", (event) => {
   if (!event.matches) return;
   window.paper = {
-    drawn: document.querySelectorAll(".plot .main-svg").length / 3,
+    drawn: document.querySelectorAll(".plot .plot-container").length,
     background: getComputedStyle(document.body).backgroundColor,
     nav: getComputedStyle(document.querySelector("nav")).display,
     text: getComputedStyle(document.querySelector(".plot .xtick text")).fill,
@@ -118,9 +119,9 @@ def save(browser: Chromium, label: str, file: Path) -> pd.DataFrame:
 
 def test_figures_are_drawn_when_they_come_near(full_run: Any, browser: Chromium) -> None:
     browser.open(write_report(full_run))
-    assert browser.evaluate(DRAWN) < 6
+    assert browser.evaluate(DRAWN) < browser.evaluate(FIGURES) > 6
     browser.evaluate(SCROLL_THROUGH)
-    browser.wait_for(f"{DRAWN} === 6")
+    browser.wait_for(f"{DRAWN} === {FIGURES}")
 
 
 def test_sorting_keeps_the_filter_and_groups_stay_apart(full_run: Any, browser: Chromium) -> None:
@@ -198,7 +199,7 @@ def test_paper_is_light_and_has_every_figure(full_run: Any, browser: Chromium, t
     browser.evaluate(ON_PAPER)
     browser.print(tmp_path / "page.pdf")
     paper = browser.evaluate("window.paper")
-    assert paper["drawn"] == 6 and set(paper["widths"]) == {680}
+    assert paper["drawn"] == browser.evaluate(FIGURES) and set(paper["widths"]) == {680}
     assert (paper["background"], paper["nav"], paper["text"]) == ("rgb(255, 255, 255)", "none", "rgb(68, 68, 68)")
     assert (tmp_path / "page.pdf").stat().st_size > 50_000
     browser.wait_for("[...document.querySelectorAll('.plot .main-svg')].some((e) => e.clientWidth !== 680)")
@@ -209,7 +210,7 @@ def test_a_narrow_window_scrolls_tables_and_not_the_page(long_run: Any, browser:
     browser.resize(width, 800, mobile=True)
     browser.open(write_report(long_run))
     browser.evaluate(SCROLL_THROUGH)
-    browser.wait_for(f"{DRAWN} === 6")
+    browser.wait_for(f"{DRAWN} === {FIGURES}")
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     assert browser.evaluate("document.querySelector('#trials .scroll').scrollWidth") > width
 
@@ -242,7 +243,7 @@ def test_hostile_texts_are_shown_and_not_run(
     run.sweep_file.write_text("".join(f"# {text}\n" for text in HOSTILE), encoding="utf-8")
     browser.open(write_report(run))
     browser.evaluate(SCROLL_THROUGH)
-    browser.wait_for(f"{DRAWN} === 6")
+    browser.wait_for(f"{DRAWN} === {FIGURES}")
     browser.evaluate(f"{NEXT}.click()")
     assert browser.evaluate("window.harmed === undefined && document.images.length === 0")
     body = browser.evaluate("document.body.textContent")
@@ -269,7 +270,7 @@ def test_ten_thousand_trials(browser: Chromium, tmp_path: Path) -> None:
     assert (table["status"].value_counts()).to_dict() == {"stopped": 7500, "complete": 2000, "failed": 500}
     browser.open(page)
     browser.evaluate(SCROLL_THROUGH)
-    browser.wait_for(f"{DRAWN} === 6")
+    browser.wait_for(f"{DRAWN} === {FIGURES}")
     assert status(browser) == "Rows 1 to 100 of 9,501"
     stored = json.loads(browser.evaluate("document.getElementById('trials-table-rest').textContent"))
     shown = names(browser)
