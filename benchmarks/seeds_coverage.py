@@ -34,6 +34,8 @@ GAPS = {
     "apart": (0.80, 0.78, 0.75),
     "many": (0.80,) * 12,
 }
+COLLAPSE, SHARE, LOSS = "collapse", 0.2, 0.10
+"""Spread 0.5, and one seed in five loses 10 points."""
 COLUMNS = {
     "interval": "95 % intervals of a configuration's mean that cover",
     "seeds_only": "the same from the spread between seeds alone",
@@ -69,34 +71,43 @@ def cases() -> Iterator[dict[str, Any]]:
     for seeds in (2, 5):
         for spread in (0.5, 2.0):
             yield _case("correlated", "equal", spread, seeds, 500)
-    # one configuration that some seeds ruin, and many configurations
+    # one configuration whose seeds differ more, seeds that now and then collapse, and many configurations
     yield _case("correlated", "equal", (3.0, 0.2, 0.2), 3, 500)
+    for seeds in (3, 10):
+        for examples in SIZES:
+            yield _case("correlated", "equal", COLLAPSE, seeds, examples)
     yield _case("correlated", "many", 1.0, 3, 500)
 
 
-def _case(variant: str, gap: str, spread: float | Sequence[float], seeds: int, examples: int) -> dict[str, Any]:
+def _case(variant: str, gap: str, spread: float | Sequence[float] | str, seeds: int, examples: int) -> dict[str, Any]:
     return {"variant": variant, "gap": gap, "spread": spread, "seeds": seeds, "examples": examples}
 
 
 def run_case(
-    variant: str, gap: str, spread: float | Sequence[float], seeds: int, examples: int, repetitions: int
+    variant: str, gap: str, spread: float | Sequence[float] | str, seeds: int, examples: int, repetitions: int
 ) -> dict[str, float]:
     """The mean of every figure over the repetitions."""
-    means = np.array(GAPS[gap])
-    spreads = np.broadcast_to(np.asarray(spread) / 100, means.shape)
+    collapses = spread == COLLAPSE
+    means = np.array(GAPS[gap]) - (SHARE * LOSS if collapses else 0)
+    spreads = np.broadcast_to(0.005 if collapses else np.asarray(spread) / 100, means.shape)
     random = np.random.default_rng([len(variant), len(gap), seeds, examples, *(1000 * spreads).astype(int)])
-    found = [repeat(means, spreads, seeds, RHO[variant], examples, random) for _ in range(repetitions)]
+    found = []
+    for _ in range(repetitions):
+        effects = spreads[:, None] * random.standard_normal((len(means), seeds))
+        if collapses:
+            effects += LOSS * (SHARE - (random.random(effects.shape) < SHARE))
+        found.append(repeat(means, effects, RHO[variant], examples, random))
     return {name: float(np.mean([one[name] for one in found])) for name in COLUMNS}
 
 
 def repeat(
-    means: np.ndarray, spreads: np.ndarray, seeds: int, rho: float, examples: int, random: np.random.Generator
+    means: np.ndarray, effects: np.ndarray, rho: float, examples: int, random: np.random.Generator
 ) -> dict[str, float]:
-    """One run: every configuration with its seeds on the same examples."""
-    abilities = means[:, None] + spreads[:, None] * random.standard_normal((len(means), seeds))
+    """One run: every configuration with its seeds on the same examples; `effects` has what each seed adds."""
+    abilities = means[:, None] + effects
     sample = Truth("accuracy", abilities.clip(0.01, 0.99).ravel(), rho).draw(examples, random)
     assert isinstance(sample, MeanSample)
-    values = estimates(sample).reshape(len(means), seeds)
+    values = estimates(sample).reshape(effects.shape)
     # of means, what the bootstrap's replicates estimate is known in closed form
     covariance = np.cov(sample.values) / examples
     found = compare_configurations(values.tolist(), covariance, 1)

@@ -68,6 +68,8 @@ class DataConfig(Record):
         train: what trains.
         eval: what steers: early stopping, search, selection.
         test: what only the finalists are scored on.
+        holdout: share of the training examples (at most 512) that no trial trains on, for what is measured or tuned
+            after the sweep; 0 for none.
         encoding: of text files.
         separator: of columns in csv and tsv; None for a tab in .tsv files and a comma in others.
     """
@@ -77,6 +79,7 @@ class DataConfig(Record):
     train: Text
     eval: Text | None = None
     test: Text | None = None
+    holdout: Share = 0.05
     encoding: Text = "utf-8"
     separator: Text | None = None
 

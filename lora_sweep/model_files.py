@@ -63,13 +63,21 @@ def model_facts(config: ModelConfig) -> dict[str, Any]:
     return {"name": config.name, "path": str(path), "sha256": digest.hexdigest()}
 
 
+def gguf_file(config: ModelConfig) -> Path | None:
+    """The GGUF file that a local base is: named itself, or alone in its folder; None for any other base."""
+    path = _local_path(config)
+    if path is None:
+        return None
+    return path if path.suffix == ".gguf" else _gguf_in(path)
+
+
 def model_source(config: ModelConfig) -> str:
     """What transformers loads from: the hub id, the folder, or the folder that a GGUF file was unpacked into."""
     check_model(config)
     path = _local_path(config)
     if path is None:
         return config.name
-    gguf = path if path.suffix == ".gguf" else _gguf_in(path)
+    gguf = gguf_file(config)
     return str(path if gguf is None else _unpacked(config, gguf))
 
 

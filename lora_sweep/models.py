@@ -232,13 +232,14 @@ def _set_pad_token(model: nn.Module) -> None:
 def _check_fits(config: ModelConfig, task: TaskType, labels: tuple[str, ...], dtype: torch.dtype, device: str) -> None:
     parameters = sum(p.numel() for p in meta_base(config, task, labels).model.parameters())
     needed = parameters * dtype.itemsize
-    available = _free_memory(device)
+    available = free_memory(device)
     if available is not None and needed > available:
         rule = f"must fit one device: {needed / 2**30:.1f} GiB of weights, {available / 2**30:.1f} GiB free on {device}"
         raise ModelError(f"model {config.name}", rule, None, "Use a smaller base or dtype, or a larger device.")
 
 
-def _free_memory(device: str) -> int | None:
+def free_memory(device: str) -> int | None:
+    """Bytes that are free on `cpu` or `cuda`; None where the system does not say."""
     if device != "cpu":
         return int(torch.cuda.mem_get_info()[0])
     try:

@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 from lora_sweep.adapters import AdaptedModel, count_parameters
 from lora_sweep.models import FrozenBase
 from lora_sweep.preflight import check_space
+from lora_sweep.records import AdapterSpec
 
 if TYPE_CHECKING:
     from lora_sweep.config import SweepConfig
+
+MOST_SHOWN = 80
+"""Letters of module names that are shown beside the name of a set of targets."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +24,8 @@ class PlanRow:
     Attributes:
         target_label: the space's name for the targets.
         targets: the group, or the modules with a space between them.
-        rank: of every layer.
+        rank: of every layer that the space gives no rank of its own.
+        ranks: of all layers, as `8` or `1 to 31`.
         layers: adapted layers.
         lora_parameters: of A and B.
         trainable_parameters: with a task head.
@@ -33,6 +38,7 @@ class PlanRow:
     target_label: str
     targets: str
     rank: int
+    ranks: str
     layers: int
     lora_parameters: int
     trainable_parameters: int
@@ -43,8 +49,10 @@ class PlanRow:
 
     @property
     def target_text(self) -> str:
-        """The name of the targets, with the modules beside it where they are not the same."""
-        return self.targets if self.target_label == self.targets else f"{self.target_label} ({self.targets})"
+        """The name of the targets, with the modules beside it where they are not the same and not too many."""
+        if self.target_label == self.targets or len(self.targets) > MOST_SHOWN:
+            return self.target_label
+        return f"{self.target_label} ({self.targets})"
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -76,8 +84,14 @@ def plan_sweep(config: SweepConfig, base: FrozenBase, place: str) -> list[PlanRo
         targets = spec.target_modules if isinstance(spec.target_modules, str) else " ".join(spec.target_modules)
         rows.append(
             PlanRow(
-                label or targets, targets, spec.rank, count.layers, count.lora, count.trainable, count.share,
-                count.reduction, count.adapter_bytes("float32"), count.adapter_bytes("bfloat16"),
+                label or targets, targets, spec.rank, _ranks(spec, count.layers), count.layers, count.lora,
+                count.trainable, count.share, count.reduction, count.adapter_bytes("float32"),
+                count.adapter_bytes("bfloat16"),
             )
         )  # fmt: skip
     return sorted(rows, key=lambda row: (row.trainable_parameters, row.targets))
+
+
+def _ranks(spec: AdapterSpec, layers: int) -> str:
+    found = {*spec.rank_pattern.values(), *([spec.rank] if len(spec.rank_pattern) < layers else [])}
+    return str(spec.rank) if len(found) < 2 else f"{min(found)} to {max(found)}"

@@ -15,7 +15,7 @@ from lora_sweep.adapters import AdaptedModel, base_parameters
 from lora_sweep.errors import ConfigError, ModelError, RunFolderError, TargetError
 from lora_sweep.model_files import load_tokenizer, model_facts, read_description
 from lora_sweep.models import FrozenBase, planned_base
-from lora_sweep.records import AdapterSpec
+from lora_sweep.records import AdapterSpec, fingerprint
 from lora_sweep.tasks import EncodedTask, prepare_task
 
 if TYPE_CHECKING:
@@ -113,15 +113,25 @@ def _specs(config: SweepConfig) -> list[tuple[str, AdapterSpec]]:
     else:
         rng = random.Random(0)
         samples = [space.sample(rng) for _ in range(_SAMPLES)]
-    pairs = {(sample["rank"], _frozen(sample["target_modules"])) for sample in samples}
-    if not any(parameter.conditions for parameter in space.parameters()):
+    found = {_key(spec): (str(sample["target_label"]), spec) for sample in samples for spec in [_spec(sample)]}
+    dependent = space.possible("rank_pattern") or any(parameter.conditions for parameter in space.parameters())
+    if not dependent:
+        labels = {_frozen(sample["target_modules"]): str(sample["target_label"]) for sample in samples}
         largest = max(int(rank) for rank in space.possible("rank"))
-        pairs |= {(largest, _frozen(targets)) for targets in space.possible("target_modules")}
-    labels = {_frozen(sample["target_modules"]): str(sample["target_label"]) for sample in samples}
-    return [
-        (labels.get(targets, ""), AdapterSpec(rank=rank, target_modules=targets))
-        for rank, targets in sorted(pairs, key=str)
-    ]
+        for targets in map(_frozen, space.possible("target_modules")):
+            spec = AdapterSpec(rank=largest, target_modules=targets)
+            found.setdefault(_key(spec), (labels.get(targets, ""), spec))
+    return sorted(found.values(), key=lambda pair: str((pair[1].rank, pair[1].target_modules)))
+
+
+def _key(spec: AdapterSpec) -> str:
+    return fingerprint(spec.model_dump(mode="json"))
+
+
+def _spec(sample: Mapping[str, Any]) -> AdapterSpec:
+    """What decides how many parameters a configuration has, and whether it fits the base."""
+    patterns = {name: sample[name] for name in ("rank_pattern", "alpha_pattern") if name in sample}
+    return AdapterSpec(rank=sample["rank"], target_modules=_frozen(sample["target_modules"]), **patterns)
 
 
 def _frozen(targets: Any) -> str | tuple[str, ...]:

@@ -1,6 +1,6 @@
-"""Reading SWEEP.yaml: `load_sweep` a file with its `--set` overrides, `parse_sweep` a mapping.
+"""Reading SWEEP.yaml: `load_sweep` a file with its `--set` overrides, `parse_sweep` a mapping, `load_resolved` a run's.
 
-Both give a `SweepConfig` in which paths are absolute, the space is written out and every default is filled in. The
+All give a `SweepConfig` in which paths are absolute, the space is written out and every default is filled in. The
 first rule that the input breaks becomes one `ConfigError`, which names the file or the override at fault.
 """
 
@@ -20,6 +20,9 @@ from search_spaces import SpaceError
 from search_spaces.errors import shown
 from search_spaces.texts import read_yaml
 
+KEYS_SINCE: Mapping[tuple[str, ...], object] = {("task", "data", "holdout"): 0}
+"""Keys that a run's sweep.yaml may lack because it is older than they are, with what was true of such a run."""
+
 
 def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     """Read SWEEP.yaml.
@@ -31,15 +34,36 @@ def load_sweep(path: Path, overrides: Sequence[str] = ()) -> SweepConfig:
     Raises:
         ConfigError: the first rule that the file or an override breaks.
     """
+    return _parse(_read(path), path.name, path.parent, overrides)
+
+
+def load_resolved(path: Path) -> SweepConfig:
+    """Read RUN/sweep.yaml, the configuration of a run that was made.
+
+    It holds every key that there was then, so a missing key is not at its default: `KEYS_SINCE` says what held.
+
+    Raises:
+        ConfigError: the first rule that the file breaks.
+    """
+    raw = _read(path)
+    for keys, value in KEYS_SINCE.items():
+        inner = raw
+        for key in keys[:-1]:
+            inner = inner.get(key) if isinstance(inner, Mapping) else None
+        if isinstance(inner, dict):
+            inner.setdefault(keys[-1], value)
+    return _parse(raw, path.name, path.parent, ())
+
+
+def _read(path: Path) -> Any:
     try:
-        raw = read_yaml(path.read_text(encoding="utf-8"), path.name)
+        return read_yaml(path.read_text(encoding="utf-8"), path.name)
     except OSError as error:
         raise ConfigError(str(path), f"must be a readable file ({error.strerror})") from None
     except UnicodeDecodeError:
         raise ConfigError(str(path), "must be text in UTF-8") from None
     except SpaceError as error:
         raise as_config_error(error) from None
-    return _parse(raw, path.name, path.parent, overrides)
 
 
 def parse_sweep(raw: Mapping[str, Any], place: str, base: Path) -> SweepConfig:

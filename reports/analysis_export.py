@@ -10,6 +10,7 @@ import pandas as pd
 
 from lora_sweep.store import RunFolder
 from reports.analysis_info import analysis_of
+from reports.csv_files import write_csv
 from reports.results import Results, read_results
 
 # analysis, table, and the list in each trial that gives its rows
@@ -38,11 +39,7 @@ def write_analysis_tables(run: RunFolder | Results) -> list[Path]:
             for row in trial[rows]
         ]
         if found:
-            files.append(results.path / "tables" / f"{table}.csv")
-            files[-1].parent.mkdir(parents=True, exist_ok=True)
-            part = files[-1].with_name(files[-1].name + ".part")
-            pd.DataFrame(found).to_csv(part, index=False)
-            part.replace(files[-1])
+            files.append(write_csv(pd.DataFrame(found), results.path / "tables" / f"{table}.csv"))
     return files
 
 

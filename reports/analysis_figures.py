@@ -23,9 +23,11 @@ _QUANTITIES = {
     "stable_rank": "stable rank",
     "effective_rank": "effective rank",
     "energy_share": "share of the update's energy",
+    "rank": "recommended rank",
 }
 _MEASURES = {
     "gradient_squared": "gradient at the start",
+    "activation_squared": "inputs",
     "sensitivity": "sensitivity",
     "energy_share": "energy",
     "loss_lost": "loss lost",
@@ -68,6 +70,7 @@ def plot_heat(info: HeatInfo) -> go.Figure:
         y=list(info.depths),
         z=[list(row) for row in info.values],
         text=texts,
+        texttemplate="%{z:d}" if info.quantity == "rank" else None,
         hoverinfo="text",
         colorscale=_SCALE,
         xgap=2,

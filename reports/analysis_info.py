@@ -13,12 +13,12 @@ from reports.metric import Metric
 from reports.results import Results, read_results
 from reports.statistics import interval
 
-Quantity = Literal["stable_rank", "effective_rank", "energy_share"]
+Quantity = Literal["stable_rank", "effective_rank", "energy_share", "rank"]
 MOST_LINES = 60
 """Layers drawn one by one; beyond that, the largest updates."""
 MOST_ROWS = 48
 """Layers compared by importance; beyond that, those whose loss is the dearest."""
-MEASURES = ("gradient_squared", "sensitivity", "energy_share", "loss_lost", "quality_lost")
+MEASURES = ("gradient_squared", "activation_squared", "sensitivity", "energy_share", "loss_lost", "quality_lost")
 
 
 @dataclass(frozen=True)
@@ -191,9 +191,11 @@ def get_importance_info(run: RunFolder | Results) -> ImportanceInfo | None:
     trial = content["trials"][0]
     rows = sorted(trial["layers"], key=lambda one: -one["loss_lost"])
     shown = rows[:MOST_ROWS]
-    values = tuple(tuple(float(one[measure]) for measure in MEASURES) for one in shown)
+    # older analyses lack some
+    measures = tuple(measure for measure in MEASURES if all(measure in one for one in shown))
+    values = tuple(tuple(float(one[measure]) for measure in measures) for one in shown)
     names = tuple(one["name"] if one["depth"] is None else f"{one['depth']} · {one['kind']}" for one in shown)
-    return ImportanceInfo(trial["trial_id"], results.metric, MEASURES, names, values, len(rows) - len(shown))
+    return ImportanceInfo(trial["trial_id"], results.metric, measures, names, values, len(rows) - len(shown))
 
 
 def _cut_points(cuts: Sequence[Mapping[str, Any]], method: str, metric: Metric, examples: int) -> tuple[CutPoint, ...]:

@@ -194,11 +194,16 @@ def _beside_text(results: Results, own: ConfigurationSummary, found: Sequence[Co
         return []
     metric, best = results.metric, found[0]
     if own.trial_id == best.trial_id:
-        out = sum(one.ruled_out for one in others)
-        told = f"rule out {out}" if out else "rule out none"
-        return [f"No other configuration has a better mean; the seeds {told} of the other {len(others)} as the best."]
+        told = _ruled_out_text(sum(one.ruled_out for one in others), len(others))
+        return [f"It has the best mean of {len(others) + 1} configurations; the seeds {told} as the best."]
     text = f"Its mean lies {metric.difference_text(own.gain)} behind that of {best.trial_id}"
     if own.gain_bounds is None:
         return [f"{text}."]
     verdict = "which rules it out as the best" if own.ruled_out else "which the seeds cannot tell from chance"
     return [f"{text} (95 % interval {metric.gain_text(own.gain_bounds)}), {verdict}."]
+
+
+def _ruled_out_text(out: int, others: int) -> str:
+    if others == 1:
+        return "rule out the other" if out else "do not rule out the other"
+    return f"rule out {out or 'none'} of the other {others}"

@@ -11,6 +11,7 @@ import pandas as pd
 
 from lora_sweep.store import RunFolder
 from reports.configurations import PARTS, SOURCES, ConfigurationSummary, configuration_summaries
+from reports.csv_files import write_csv
 from reports.figure_info import front_frame
 from reports.results import Results, read_results
 
@@ -46,16 +47,7 @@ def write_tables(run: RunFolder | Results) -> list[Path]:
     }
     seeds = {"repeats": results.repeats, "configurations": configurations_table(results)}
     tables |= {name: table for name, table in seeds.items() if len(table)}
-    folder = results.path / "tables"
-    folder.mkdir(parents=True, exist_ok=True)
-    files = []
-    for name, table in tables.items():
-        file = folder / f"{name}.csv"
-        part = file.with_name(file.name + ".part")
-        table.to_csv(part, index=False)
-        part.replace(file)
-        files.append(file)
-    return files
+    return [write_csv(table, results.path / "tables" / f"{name}.csv") for name, table in tables.items()]
 
 
 def _with_intervals(results: Results) -> pd.DataFrame:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from lora_sweep.store import RunFolder
+from reports.crowds import MOST_CURVES, Band, drawn_singly, leading_ids, quantile_band
 from reports.frame import NO_TARGETS, whole
 from reports.metric import Metric
 from reports.pareto import pareto_front
@@ -58,14 +58,17 @@ class FrontInfo:
         metric: the quality.
         cost: the column of `trial_frame` that is the cost.
         points: complete and stopped trials, and cuts where the cost is a size, whose cost is known and above 0; only
-            complete ones can be on the front.
+            complete ones can be on the front. Of very many some are left out, see `crowds.drawn_singly`; the front is
+            always whole.
         baselines: name and quality of each baseline that has one.
+        total: how many trials `points` stand for.
     """
 
     metric: Metric
     cost: CostName
     points: tuple[TrialPoint, ...]
     baselines: tuple[tuple[str, float], ...]
+    total: int = 0
 
     @property
     def front(self) -> tuple[TrialPoint, ...]:
@@ -75,11 +78,15 @@ class FrontInfo:
 
 @dataclass(frozen=True)
 class RankInfo:
-    """Quality over rank: the points, and the median of the complete trials (of all, when none is) at each rank."""
+    """Quality over rank: the points, and the median of the complete trials (of all, when none is) at each rank.
+
+    The medians are of all `total` trials, also where `points` has only some of them.
+    """
 
     metric: Metric
     points: tuple[TrialPoint, ...]
     medians: tuple[tuple[int, float], ...]
+    total: int = 0
 
     @property
     def ranks(self) -> tuple[int, ...]:
@@ -88,10 +95,11 @@ class RankInfo:
 
 @dataclass(frozen=True)
 class LearningRateInfo:
-    """Quality against the peak learning rate."""
+    """Quality against the peak learning rate; of very many of the `total` trials some are left out."""
 
     metric: Metric
     points: tuple[TrialPoint, ...]
+    total: int = 0
 
 
 @dataclass(frozen=True)
@@ -108,11 +116,21 @@ class Curve:
 
 @dataclass(frozen=True)
 class CurvesInfo:
-    """Curves over steps of `quantity`: the metric on the evaluation data, or the training loss."""
+    """Curves over steps of `quantity`: the metric on the evaluation data, or the training loss.
+
+    Attributes:
+        quantity: a column of `points_frame`.
+        metric: the run's.
+        curves: the trials that are drawn singly: all, or of many the leading ones and the finalists.
+        band: the middle of all `total` trials where not all are drawn singly; else None.
+        total: how many trials have a curve.
+    """
 
     quantity: Literal["quality", "train_loss"]
     metric: Metric
     curves: tuple[Curve, ...]
+    band: Band | None = None
+    total: int = 0
 
 
 def get_front_info(run: RunFolder | Results, cost: CostName = "trainable_parameters") -> FrontInfo:
@@ -124,7 +142,7 @@ def get_front_info(run: RunFolder | Results, cost: CostName = "trainable_paramet
     baselines = tuple(
         (str(name), float(quality)) for name, quality in zip(lines["name"], lines["quality"], strict=True)
     )
-    return FrontInfo(results.metric, cost, tuple(_points(known, cost, results)), baselines)
+    return FrontInfo(results.metric, cost, _points(known, cost, results), baselines, len(known))
 
 
 def front_frame(results: Results, cost: CostName) -> pd.DataFrame:
@@ -150,7 +168,7 @@ def get_rank_info(run: RunFolder | Results) -> RankInfo:
     complete = trials[trials["status"] == "complete"]
     medians = (complete if len(complete) else trials).groupby("rank")["quality"].median().sort_index()
     pairs = tuple((int(float(str(rank))), float(value)) for rank, value in medians.items())
-    return RankInfo(results.metric, tuple(_points(trials, "trainable_parameters", results)), pairs)
+    return RankInfo(results.metric, _points(trials, "trainable_parameters", results), pairs, len(trials))
 
 
 def get_learning_rate_info(run: RunFolder | Results) -> LearningRateInfo:
@@ -158,19 +176,19 @@ def get_learning_rate_info(run: RunFolder | Results) -> LearningRateInfo:
     results = read_results(run)
     trials = _scored(results)
     known = trials[trials["learning_rate"].notna()]
-    return LearningRateInfo(results.metric, tuple(_points(known, "trainable_parameters", results)))
+    return LearningRateInfo(results.metric, _points(known, "trainable_parameters", results), len(known))
 
 
 def get_learning_curves_info(run: RunFolder | Results) -> CurvesInfo:
     """The run's metric on the evaluation data over the steps of every trial, failed ones included."""
     results = read_results(run)
-    return CurvesInfo("quality", results.metric, tuple(_curves(results.points, "quality")))
+    return _curves_info(results, "quality")
 
 
 def get_loss_curves_info(run: RunFolder | Results) -> CurvesInfo:
     """The mean training loss between evaluations over the steps of every trial."""
     results = read_results(run)
-    return CurvesInfo("train_loss", results.metric, tuple(_curves(results.points, "train_loss")))
+    return _curves_info(results, "train_loss")
 
 
 def _scored(results: Results) -> pd.DataFrame:
@@ -178,10 +196,11 @@ def _scored(results: Results) -> pd.DataFrame:
     return trials[trials["quality"].notna()]
 
 
-def _points(trials: pd.DataFrame, cost: CostName, results: Results) -> Iterator[TrialPoint]:
+def _points(trials: pd.DataFrame, cost: CostName, results: Results) -> tuple[TrialPoint, ...]:
     tied = results.tied_candidates or frozenset()
-    for row in trials.to_dict("records"):
-        yield TrialPoint(
+    rows = drawn_singly(trials, results).to_dict("records")
+    return tuple(
+        TrialPoint(
             trial_id=str(row["trial_id"]),
             status=str(row["status"]),
             rank=whole(row["rank"]),
@@ -196,14 +215,29 @@ def _points(trials: pd.DataFrame, cost: CostName, results: Results) -> Iterator[
             tied=str(row["trial_id"]) in tied,
             made=f"trial {row['source']} {row['made']}" if row.get("made") else "",
         )
+        for row in rows
+    )
+
+
+def _curves_info(results: Results, quantity: Literal["quality", "train_loss"]) -> CurvesInfo:
+    values = results.points[quantity].astype(float)
+    points = results.points.assign(**{quantity: values})[np.isfinite(values)]
+    total = int(points["trial_id"].nunique())
+    if total <= MOST_CURVES:
+        return CurvesInfo(quantity, results.metric, tuple(_curves(points, quantity)), None, total)
+    leading = points[points["trial_id"].isin(leading_ids(results))]
+    band = quantile_band(points, quantity)
+    return CurvesInfo(quantity, results.metric, tuple(_curves(leading, quantity)), band, total)
 
 
 def _curves(points: pd.DataFrame, column: str) -> Iterator[Curve]:
     for trial_id, rows in points.groupby("trial_id", sort=False):
         first = rows.iloc[0]
-        pairs = zip(rows["step"], rows[column].astype(float), strict=True)
-        known = [(int(step), value) for step, value in pairs if math.isfinite(value)]
-        if known:
-            steps, values = zip(*known, strict=True)
-            label = str(first["target_label"])
-            yield Curve(str(trial_id), str(first["status"]), whole(first["rank"]), label, steps, values)
+        yield Curve(
+            trial_id=str(trial_id),
+            status=str(first["status"]),
+            rank=whole(first["rank"]),
+            target_label=str(first["target_label"]),
+            steps=tuple(map(int, rows["step"])),
+            values=tuple(map(float, rows[column])),
+        )

@@ -17,6 +17,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from reports import units
+from reports.crowds import Band
 from reports.figure_info import (
     Curve,
     CurvesInfo,
@@ -53,8 +54,9 @@ _COSTS = {
     "solo_seconds": ("device time alone", units.duration),
 }
 
-_MOST_BARS = 100
+_MOST_BARS = 100  # points in a figure
 _CUT = "asterisk-open"
+_BAND = "rgba(125,133,144,0.25)"
 
 
 def plot_front(info: FrontInfo) -> go.Figure:
@@ -69,6 +71,7 @@ def plot_front(info: FrontInfo) -> go.Figure:
             _add_points(figure, points, name, colour, mark, [say(point.cost) for point in points], info.metric)
     _add_baselines(figure, info)
     figure.update_xaxes(type="log", **log_ticks([point.cost for point in info.points], say))
+    _make_room(figure, info.points)
     return figure
 
 
@@ -86,7 +89,11 @@ def plot_rank(info: RankInfo) -> go.Figure:
         shift = 2 ** (0.12 * (i - (len(marks) - 1) / 2))
         xs = [(point.rank or math.nan) * shift for point in points]
         _add_points(figure, points, label, colour, symbol, [""] * len(points), info.metric, xs)
+        for trace in figure.select_traces({"legendgroup": text(label)}):
+            # for the CSV file of the page
+            trace.meta = {"x": [round(x / shift) for x in trace.x]}
     figure.update_xaxes(type="log", tickvals=list(info.ranks), ticktext=[str(rank) for rank in info.ranks])
+    _make_room(figure, info.points)
     return figure
 
 
@@ -99,20 +106,23 @@ def plot_learning_rate(info: LearningRateInfo) -> go.Figure:
         extra = [f"rate {units.number(rate)}" for rate in rates]
         _add_points(figure, points, _rank_name(rank), colour, "circle", extra, info.metric, rates)
     figure.update_xaxes(type="log", **log_ticks([point.learning_rate for point in info.points], units.number))
+    _make_room(figure, info.points)
     return figure
 
 
 def plot_learning_curves(info: CurvesInfo) -> go.Figure:
-    """The metric on the evaluation data over steps, one line a trial, coloured by rank."""
+    """The metric on the evaluation data over steps, one line a trial, coloured by rank; of many a band."""
     return _plot_curves(info, base_figure("optimizer steps", _evaluated(info.metric), info.metric), info.metric)
 
 
 def plot_loss_curves(info: CurvesInfo) -> go.Figure:
-    """The training loss over steps, one line a trial, coloured by rank."""
+    """The training loss over steps, one line a trial, coloured by rank; of many a band."""
     return _plot_curves(info, base_figure("optimizer steps", "training loss"), Metric("loss", "min"))
 
 
 def _plot_curves(info: CurvesInfo, figure: go.Figure, metric: Metric) -> go.Figure:
+    if info.band is not None:
+        _add_band(figure, info.band, info.total, metric)
     colours = rank_colours(curve.rank for curve in info.curves)
     named: set[int | None] = set()
     for curve in sorted(info.curves, key=lambda curve: (curve.rank or 0, curve.status != "complete")):
@@ -123,6 +133,7 @@ def _plot_curves(info: CurvesInfo, figure: go.Figure, metric: Metric) -> go.Figu
         figure.add_scatter(
             x=[curve.steps[-1] for curve in ends],
             y=[curve.values[-1] for curve in ends],
+            ids=[curve.trial_id for curve in ends],
             mode="markers",
             name="ended early",
             hoverinfo="skip",
@@ -132,6 +143,29 @@ def _plot_curves(info: CurvesInfo, figure: go.Figure, metric: Metric) -> go.Figu
     return figure
 
 
+def _add_band(figure: go.Figure, band: Band, total: int, metric: Metric) -> None:
+    """The middle 80 % of all trials as a filled band, their median as a dotted line."""
+    name = f"middle 80 % of {total:,} trials"
+    rows = zip(band.steps, band.trials, band.median, band.low, band.high, strict=True)
+    edge: dict[str, Any] = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip", "legendgroup": "band"}
+    figure.add_scatter(x=band.steps, y=band.low, name=f"{name}: from", showlegend=False, **edge)
+    figure.add_scatter(x=band.steps, y=band.high, name=name, fill="tonexty", fillcolor=_BAND, **edge)
+    figure.add_scatter(
+        x=band.steps,
+        y=band.median,
+        mode="lines",
+        name="median",
+        legendgroup="band",
+        line={"color": NEUTRAL, "width": 2, "dash": "dot"},
+        hovertext=[
+            f"step {step}, {trials:,} trials<br>median {metric.text(middle)}<br>"
+            f"middle 80 %: {metric.interval_text((low, high))}"
+            for step, trials, middle, low, high in rows
+        ],
+        hoverinfo="text",
+    )
+
+
 def _curve(curve: Curve, colour: str, metric: Metric) -> dict[str, Any]:
     head = f"{text(curve.trial_id)}, {_rank_name(curve.rank)}, {text(curve.target_label)}"
     status = "" if curve.status == "complete" else f" ({curve.status})"
@@ -139,6 +173,7 @@ def _curve(curve: Curve, colour: str, metric: Metric) -> dict[str, Any]:
     return {
         "x": curve.steps,
         "y": curve.values,
+        "ids": [curve.trial_id] * len(curve.steps),
         "mode": "lines+markers",
         "name": _rank_name(curve.rank),
         "legendgroup": _rank_name(curve.rank),
@@ -156,6 +191,7 @@ def _add_front_line(figure: go.Figure, info: FrontInfo) -> None:
         figure.add_scatter(
             x=[point.cost for point in front],
             y=[point.quality for point in front],
+            ids=[point.trial_id for point in front],
             mode="lines+text" if len(front) <= 8 else "lines",
             text=[text(point.label) for point in front],
             textposition="top left",
@@ -213,6 +249,7 @@ def _add_points(
             figure.add_scatter(
                 x=[x for x, _, _ in part],
                 y=[point.quality for _, point, _ in part],
+                ids=[point.trial_id for _, point, _ in part],
                 mode="markers",
                 name=text(name),
                 legendgroup=text(name),
@@ -232,8 +269,8 @@ def _add_points(
 
 
 def _bars(points: Sequence[TrialPoint]) -> dict[str, Any]:
-    """The intervals as thin bars; none where many would hide the points."""
-    if len(points) > _MOST_BARS or all(point.bounds is None for point in points):
+    """The intervals as thin bars."""
+    if all(point.bounds is None for point in points):
         return {"visible": False}
     ends = [point.bounds or (point.quality, point.quality) for point in points]
     pairs = list(zip(points, ends, strict=True))
@@ -245,6 +282,12 @@ def _bars(points: Sequence[TrialPoint]) -> dict[str, Any]:
         "thickness": 1,
         "width": 0,
     }
+
+
+def _make_room(figure: go.Figure, points: Sequence[TrialPoint]) -> None:
+    """Of many points smaller ones, without bars: these would hide them."""
+    if len(points) > _MOST_BARS:
+        figure.update_traces(error_y={"visible": False}, marker={"size": 6}, selector={"mode": "markers"})
 
 
 def _hover(point: TrialPoint, metric: Metric, extra: str = "") -> str:

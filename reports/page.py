@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lora_sweep.errors import RunFolderError
 from lora_sweep.store import RunFolder
-from reports import figures, page_analysis, page_configurations, page_dynamics, page_mattered, page_parts, savings
+from reports import (
+    page_analysis,
+    page_configurations,
+    page_dynamics,
+    page_mattered,
+    page_parts,
+    page_recommendation,
+    page_table,
+    savings,
+    units,
+)
 from reports.advice import advise
 from reports.analysis_export import write_analysis_tables
 from reports.doubts import doubts
 from reports.export import write_tables
-from reports.figure_info import get_front_info
+from reports.page_figures import run_figures_of
 from reports.pick import Pick, pick
+from reports.recommendation import write_recommendation_table
 from reports.rendering import PageFigure, page_figure, render, write_page
 from reports.results import Results, read_results
 from reports.table import table_rows
+
+# Builders of figures: each yields key, title, caption and figure of what the run has.
+_FIGURES = (
+    run_figures_of,
+    page_analysis.analysis_figures_of,
+    page_configurations.seed_figures,
+    page_dynamics.dynamics_figures_of,
+    page_recommendation.recommendation_figures_of,
+)
 
 
 def write_report(run: RunFolder, output: Path | None = None) -> Path:
@@ -33,6 +52,7 @@ def write_report(run: RunFolder, output: Path | None = None) -> Path:
     results = read_results(run)
     write_tables(results)
     write_analysis_tables(results)
+    write_recommendation_table(results)
     return write_page(render_page(results), output or results.path / "report.html")
 
 
@@ -43,47 +63,64 @@ def render_page(run: RunFolder | Results) -> str:
 
 
 def _context(results: Results) -> dict[str, Any]:
+    """What the templates read, section by section; a section whose value is None or empty is left out."""
     chosen, reason = _pick(results)
-    rows = table_rows(results)
-    columns = page_parts.table_columns(rows, results)
-    latency = page_analysis.latency_table(results)
     mattered = page_mattered.mattered_part(results)
-    measured = [page_figure(*one) for one in page_analysis.analysis_figures_of(results)]
-    more = [
-        page_figure(*one)
-        for one in (
-            *page_configurations.seed_figures(results),
-            *(mattered.figures if mattered else ()),
-            *page_dynamics.dynamics_figures_of(results),
-        )
-    ]
-    return {
+    context = {
         "results": results,
         "name": str(results.info.get("name") or results.path.name),
         "status": str(results.info.get("status") or ""),
         "lead": _lead(results),
+        "figures": _figures(results, mattered),
         "pick": chosen,
         # an imported run has no adapters
         "exportable": chosen is not None and not results.section("imported"),
         "no_pick": reason,
         "answer": _answer(results, chosen) if chosen else {},
         "doubts": doubts(results, chosen),
-        "columns": columns,
-        "constants": [(key.replace("_", " "), value) for key, value in page_parts.constants(rows)],
-        "rows": [(row, page_parts.table_cells(row, columns)) for row in rows],
-        "failed": page_parts.failed_rows(results),
-        "figures": {figure.key: figure for figure in (*_figures(results), *measured, *more)},
+        "configurations": page_configurations.seed_section(results),
+        "trials": _trials(results, chosen),
+        "latency": page_analysis.latency_table(results),
+        "recommendation": page_recommendation.recommendation_section(results),
         "mattered": mattered,
         "advice": advise(results),
-        "cost_details": savings.savings_texts(results),
-        "analysed": bool(measured or latency.rows),
-        "latency": latency,
-        "over_seeds": page_configurations.seed_section(results),
         "cost": page_parts.cost_facts(results, chosen),
-        "facts": page_parts.run_facts(results),
-        "data": page_parts.data_facts(results),
-        "devices": page_parts.device_facts(results),
+        "cost_details": savings.savings_texts(results),
+        "failed": _failed(results),
+        "run": _run(results),
     }
+    return context | {"analysed": _analysed(context), "navigation": _navigation(context)}
+
+
+def _navigation(context: dict[str, Any]) -> list[tuple[str, str]]:
+    """Anchor and name of the sections that the page has, in its order."""
+    sections = (
+        ("pick", "Pick", True),
+        ("doubt", "Doubts", True),
+        ("configurations", "Over seeds", context["configurations"]),
+        ("trials", "Trials", True),
+        ("figures", "Figures", True),
+        ("layers", "Ranks and layers", _analysed(context)),
+        ("recommendation", "Recommended ranks", context["recommendation"]),
+        ("mattered", "What mattered", context["mattered"]),
+        ("dynamics", "Training", page_dynamics.FIGURES & set(context["figures"])),
+        ("advice", "Advice", context["advice"]),
+        ("cost", "Cost", True),
+        ("failed", "Failed", context["failed"]),
+        ("run", "How it was run", True),
+        ("use", "Use it", context["exportable"]),
+    )
+    return [(anchor, name) for anchor, name, shown in sections if shown]
+
+
+def _figures(results: Results, mattered: page_mattered.MatteredPart | None) -> dict[str, PageFigure]:
+    drawn = [one for build in _FIGURES for one in build(results)]
+    return {one[0]: page_figure(*one) for one in (*drawn, *(mattered.figures if mattered else ()))}
+
+
+def _analysed(context: dict[str, Any]) -> bool:
+    measured = page_analysis.FIGURES & set(context["figures"])
+    return bool(measured or context["latency"].rows)
 
 
 def _pick(results: Results) -> tuple[Pick | None, str]:
@@ -109,44 +146,28 @@ def _answer(results: Results, chosen: Pick) -> dict[str, Any]:
     }
 
 
+def _trials(results: Results, chosen: Pick | None) -> dict[str, Any]:
+    rows = table_rows(results)
+    table = page_table.trials_table(rows, results, chosen.trial_id if chosen else None)
+    constants = [(key.replace("_", " "), value) for key, value in page_table.constants(rows)]
+    return {"table": table, "constants": constants}
+
+
+def _failed(results: Results) -> dict[str, Any]:
+    rows = results.with_status("failed").to_dict("records")
+    return {"table": page_table.failed_table(rows), "kinds": page_table.failure_kinds(rows)} if rows else {}
+
+
+def _run(results: Results) -> dict[str, Any]:
+    return {
+        "facts": page_parts.run_facts(results),
+        "data": page_parts.data_facts(results),
+        "devices": page_parts.device_facts(results),
+    }
+
+
 def _lead(results: Results) -> str:
     model, task = results.section("model").get("name"), results.section("task").get("type")
     parts = [str(model) if model else "", str(task) if task else ""]
-    count = len(results.trials)
-    parts.append(f"{count} trial{'' if count == 1 else 's'}")
+    parts.append(units.plural(len(results.trials), "trial"))
     return " · ".join(part for part in parts if part)
-
-
-def _figures(results: Results) -> Iterator[PageFigure]:
-    """The figures that have something to show."""
-    title = results.metric.title
-    front = get_front_info(results)
-    if front.points:
-        cuts = any(point.is_cut for point in front.points)
-        caption = "Nothing measured on the line is beaten on both quality and size. Hollow: stopped early."
-        caption += " Asterisks: trained trials cut to lower ranks, no further training." * cuts
-        yield page_figure("front", f"{title} against trainable parameters", caption, figures.plot_front(front))
-    rank = figures.get_rank_info(results)
-    if rank.points:
-        caption = "The dotted line joins the medians. Other settings differ between these trials too."
-        yield page_figure("rank", f"{title} over rank", caption, figures.plot_rank(rank))
-    rate = figures.get_learning_rate_info(results)
-    if rate.points:
-        caption = "A best rate at the edge of the plot asks for a wider space."
-        yield page_figure("rate", f"{title} against learning rate", caption, figures.plot_learning_rate(rate))
-    yield from _curve_figures(results, title)
-    cost = get_front_info(results, "device_seconds")
-    if cost.points:
-        caption = "Device time is the engine's time shared among its trials by FLOPs, not the wall time of a pack."
-        yield page_figure("cost", f"{title} against device time", caption, figures.plot_front(cost))
-
-
-def _curve_figures(results: Results, title: str) -> Iterator[PageFigure]:
-    curves = figures.get_learning_curves_info(results)
-    if curves.curves:
-        caption = "One line a trial. A cross ends what was stopped or failed."
-        yield page_figure("curves", f"{title} over steps", caption, figures.plot_learning_curves(curves))
-    losses = figures.get_loss_curves_info(results)
-    if losses.curves:
-        caption = "Mean training loss between evaluations."
-        yield page_figure("losses", "Training loss over steps", caption, figures.plot_loss_curves(losses))

@@ -19,6 +19,9 @@ from reports.analysis_info import (
 )
 from reports.results import Results
 
+FIGURES = frozenset({"rank-curves", "stable-rank", "energy", "spectra", "norms", "importance"})
+"""The keys of this section's figures."""
+
 
 @dataclass(frozen=True)
 class LatencyTable:

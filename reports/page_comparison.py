@@ -51,7 +51,9 @@ def render_comparison(comparison: RunComparison) -> str:
             "pairs": [_pair_row(pair, comparison) for pair in comparison.pairs],
             "pair_note": _pair_note(comparison),
             "doubts": list(_doubts(comparison)),
-            "figure": page_figure("fronts", title, _caption(comparison), plot_fronts(fronts)) if drawn else None,
+            "figures": {"fronts": page_figure("fronts", title, _caption(comparison), plot_fronts(fronts))}
+            if drawn
+            else {},
             "leading": list(_leading_rows(comparison)),
             "tied": comparison.ties is not None,
             "baselines": list(_baseline_rows(comparison)),

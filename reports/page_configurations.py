@@ -41,7 +41,7 @@ def seed_section(results: Results) -> SeedSection | None:
     title = results.metric.title
     headings = [
         "Trial", "Configuration", "New seeds" if again else "Seeds", f"Mean {title}", "95 % interval", "Spread",
-        *(["Selected seed"] if again else []), "Behind the best", "95 % interval", "Can be the best",
+        *(["Selected seed"] if again else []), "Behind the best", "95 % interval",
     ]  # fmt: skip
     return SeedSection(tuple(headings), tuple(_row(one, results, again) for one in found), _note(results, part, found))
 
@@ -69,8 +69,9 @@ def _row(one: ConfigurationSummary, results: Results, again: bool) -> tuple[str,
     metric = results.metric
     failed = f" (+ {one.failed} failed)" if one.failed else ""
     spread = units.MISSING if math.isnan(one.spread) else metric.difference_text(one.spread)
-    is_best = one.gain == 0 and one.gain_bounds is None
-    behind = units.MISSING if math.isnan(one.gain) or is_best else metric.difference_text(one.gain)
+    is_best = one.gain == 0
+    behind = units.MISSING if math.isnan(one.gain) else metric.difference_text(one.gain)
+    distance = metric.gain_text(one.gain_bounds) if one.gain_bounds else units.MISSING
     return (
         one.trial_id,
         one.configuration,
@@ -79,18 +80,9 @@ def _row(one: ConfigurationSummary, results: Results, again: bool) -> tuple[str,
         metric.interval_text(one.bounds) if one.bounds else units.MISSING,
         spread,
         *([metric.text(one.selected)] if again else []),
-        behind,
-        metric.gain_text(one.gain_bounds) if one.gain_bounds else units.MISSING,
-        _verdict(one, is_best),
+        "best mean" if is_best else behind,
+        f"{distance}, ruled out" if one.ruled_out else distance,
     )
-
-
-def _verdict(one: ConfigurationSummary, is_best: bool) -> str:
-    if is_best:
-        return "best mean"
-    if one.gain_bounds is None:
-        return "not known"
-    return "ruled out" if one.ruled_out else "yes"
 
 
 def _note(results: Results, part: Part, found: tuple[ConfigurationSummary, ...]) -> str:
@@ -108,7 +100,7 @@ def _note(results: Results, part: Part, found: tuple[ConfigurationSummary, ...])
     at_once = f", for all {compared} comparisons with the best at once" if compared > 1 else ""
     return (
         f"On the {_data(part)}. {means} Intervals are for other seeds and other examples; those of the distance to the "
-        f"best are paired over examples{at_once}. Few seeds give wide intervals."
+        f"best are paired over examples{at_once}. Few seeds give wide intervals, and may miss a collapse that is rare."
     )
 
 

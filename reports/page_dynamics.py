@@ -9,6 +9,8 @@ import plotly.graph_objects as go
 from reports.dynamics import get_dynamics_info, plot_norms, plot_rate
 from reports.results import Results
 
+FIGURES = frozenset({"dynamics-update", "dynamics-b", "dynamics-a", "dynamics-rate"})
+
 
 def dynamics_figures_of(results: Results) -> Iterator[tuple[str, str, str, go.Figure]]:
     """Key, title, caption and figure of what was noted."""

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from reports import units
 from reports.candidates import cut_words
-from reports.frame import UNKNOWN_TARGETS, whole
+from reports.frame import UNKNOWN_TARGETS
 from reports.imported import facts_of_import
 from reports.pick import Pick
 from reports.pick_cost import COSTS
 from reports.pick_text import test_examples
 from reports.results import Results
-from reports.table import TableRow, times_rank
+from reports.table import times_rank
 
 Facts = list[tuple[str, str]]
 
@@ -30,23 +30,6 @@ class Bar:
     width: float
     whisker: tuple[float, float] | None
     is_pick: bool
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One cell of the table: what is read, and what is sorted by when that is a number."""
-
-    text: str
-    sort_by: str
-
-
-@dataclass(frozen=True)
-class Column:
-    """One column of the table."""
-
-    key: str
-    title: str
-    hint: str = ""
 
 
 def pick_facts(pick: Pick) -> Facts:
@@ -111,66 +94,6 @@ def other_test_metrics(results: Results, pick: Pick) -> Facts:
         for name, value in known
         if not math.isnan(value)
     ]
-
-
-def table_columns(rows: Sequence[TableRow], results: Results) -> list[Column]:
-    """The columns in which at least one row has something to say."""
-    title = results.metric.title
-    columns = [
-        Column("quality", f"Eval {title}", "kept evaluation; it steered the search and the choice"),
-        Column("interval", "95 % interval", "of this adapter, over the evaluation examples; not over seeds"),
-        Column("test", f"Test {title}", "finalists, measured exports and baselines only; it steered nothing"),
-        Column("test_interval", "95 % on test", "over the test examples, for all adapters measured there at once"),
-        Column("rank", "Rank"),
-        Column("alpha", "Alpha", "in brackets as a multiple of the rank"),
-        Column("dropout", "Dropout"),
-        Column("targets", "Targets"),
-        Column("learning_rate", "Rate", "peak learning rate"),
-        Column("batch_size", "Batch"),
-        Column("parameters", "Parameters", "trainable"),
-        Column("share", "Of base", "trainable parameters over the base's"),
-        Column("adapter", "Adapter", "size on disk"),
-        Column("device_time", "Device time", "the engine's time shared among its trials by FLOPs"),
-        Column("solo_time", "Alone", "time the trial would take alone on the device"),
-        Column("step", "Step", "last step trained"),
-    ]
-    same = dict(constants(rows))
-    return [
-        column
-        for column in columns
-        if column.key not in same and any(row.texts[column.key] != units.MISSING for row in rows)
-    ]
-
-
-def constants(rows: Sequence[TableRow]) -> Facts:
-    """The settings that all trials share: said once, they need no column."""
-    trials = [row for row in rows if row.kind != "baseline"]
-    if len(trials) < 2:
-        return []
-    keys = ("rank", "dropout", "targets", "learning_rate", "batch_size")
-    same = [(key, trials[0].texts[key]) for key in keys if len({row.texts[key] for row in trials}) == 1]
-    return [(key, text) for key, text in same if text != units.MISSING]
-
-
-def table_cells(row: TableRow, columns: Sequence[Column]) -> list[Cell]:
-    """The cells of one row, in the order of the columns."""
-    numbers = {
-        "quality": row.quality, "test": row.test_quality, "interval": _low(row.bounds),
-        "test_interval": _low(row.test_bounds), "rank": row.rank, "alpha": row.alpha,
-        "learning_rate": row.learning_rate, "parameters": row.trainable_parameters, "share": row.share,
-        "adapter": row.adapter_bytes, "device_time": row.device_seconds, "solo_time": row.solo_seconds,
-        "step": float(row.reached_step) if row.reached_step else math.nan,
-    }  # fmt: skip
-    cells = []
-    for column in columns:
-        text, value = row.texts[column.key], numbers.get(column.key)
-        known = text if value is None else ("" if math.isnan(value) else repr(value))
-        cells.append(Cell(text, "" if known == units.MISSING else known))
-    return cells
-
-
-def _low(bounds: tuple[float, float] | None) -> float:
-    return math.nan if bounds is None else bounds[0]
 
 
 def run_facts(results: Results) -> Facts:
@@ -247,17 +170,6 @@ def cost_facts(results: Results, pick: Pick | None) -> Facts:
     if pick is not None:
         facts.append(("Device time of the pick", units.duration(pick.chosen["device_seconds"])))
     return [(name, value) for name, value in facts if value != units.MISSING]
-
-
-def failed_rows(results: Results) -> list[tuple[str, str, str, str]]:
-    """Trial, configuration, last step and reason of every trial that failed."""
-    found = []
-    for row in results.with_status("failed").to_dict("records"):
-        rank, step = whole(row["rank"]), whole(row["reached_step"])
-        made = f"rank {units.MISSING if rank is None else rank}, {row['target_label']}"
-        reason = row["error"] if isinstance(row["error"], str) else "no reason on record"
-        found.append((str(row["trial_id"]), made, units.MISSING if step is None else str(step), reason))
-    return found
 
 
 def pick_command(results: Results, pick: Pick) -> str:

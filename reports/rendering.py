@@ -13,22 +13,26 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from lora_sweep import __version__
+from reports.page_json import script_json
+
+_ASSETS = ("page.css", "page.js", "figures.js", "tables.js")
 
 
 @dataclass(frozen=True)
 class PageFigure:
-    """One figure on a page: `json` is safe inside a script element."""
+    """One figure on a page: `json` is safe inside a script element, `height` is in pixels."""
 
     key: str
     label: str
     caption: str
+    height: int
     json: Markup
 
 
-def page_figure(key: str, label: str, caption: str, figure: go.Figure) -> PageFigure:
-    """A figure with its title, which gets a capital."""
-    safe = figure.to_json().replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
-    return PageFigure(key, label[:1].upper() + label[1:], caption, Markup(safe))
+def page_figure(key: str, title: str, caption: str, figure: go.Figure) -> PageFigure:
+    """A figure as the templates need it; the caption is also its text for those who cannot see it."""
+    height = int(figure.layout.height or 400)
+    return PageFigure(key, title[:1].upper() + title[1:], caption, height, script_json(figure.to_json()))
 
 
 def render(template: str, context: Mapping[str, Any]) -> str:
@@ -43,7 +47,7 @@ def render(template: str, context: Mapping[str, Any]) -> str:
         undefined=StrictUndefined,
     )
     # not rendered: the braces of CSS and JavaScript are their own
-    assets = {name: Markup(templates.get_source(environment, f"page.{name}")[0]) for name in ("css", "js")}
+    assets = {name: Markup(templates.get_source(environment, name)[0]) for name in _ASSETS}
     whole = {**context, "assets": assets, "plotly": Markup(get_plotlyjs()), "version": __version__}
     return environment.get_template(template).render(whole)
 
@@ -52,6 +56,7 @@ def write_page(html: str, target: Path) -> Path:
     """Write a page beside its place and rename it; returns its path."""
     target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(target.name + ".part")
-    part.write_text(html, encoding="utf-8")
+    # names and notes may hold half a surrogate pair, which no encoding has
+    part.write_text(html, encoding="utf-8", errors="replace")
     part.replace(target)
     return target

@@ -61,7 +61,7 @@ def base_figure(x_title: str, y_title: str, metric: Metric | None = None) -> go.
     figure.update_layout(
         template="none",
         height=400,
-        margin={"l": 56, "r": 20, "t": 16, "b": 48},
+        margin={"l": 56, "r": 20, "t": 16, "b": 56},
         paper_bgcolor="rgba(0,0,0,0)",
         plot_bgcolor="rgba(0,0,0,0)",
         font={"family": "system-ui, sans-serif", "size": 13, "color": NEUTRAL},

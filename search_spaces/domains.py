@@ -10,7 +10,15 @@ from typing import Any, Literal
 
 from search_spaces.texts import number_text
 
-Value = int | float | str | tuple[str, ...] | None
+
+@dataclass(frozen=True)
+class Pattern:
+    """Numbers of single layers, by their full names."""
+
+    items: tuple[tuple[str, int | float], ...]
+
+
+Value = int | float | str | tuple[str, ...] | Pattern | None
 """What an option stands for; a tuple is a list of module names."""
 
 RangeKind = Literal["uniform", "log_uniform", "integer", "log_integer"]
@@ -38,7 +46,7 @@ class Choice:
     Attributes:
         options: at least one.
         times_rank: the values are factors of the rank (alpha only).
-        labelled: the options were given with labels of their own (target modules).
+        labelled: the options were given with labels of their own (target modules, patterns).
     """
 
     options: tuple[Option, ...]
@@ -75,10 +83,11 @@ class Choice:
     def to_raw(self) -> Any:
         """The choice as YAML's values; `parse` reads it back equal."""
         first = self.options[0]
-        if self.labelled and not (self.fixed and first.label == first.value and not first.branch):
+        bare = not isinstance(first.value, tuple) and first.label == label_of(first.value)
+        if self.labelled and not (self.fixed and bare and not first.branch):
             return {option.label: _option_raw(option) for option in self.options}
         if self.fixed and not first.branch:
-            raw = _value_raw(first.value)
+            raw = plain(first.value)
         else:
             raw = [_option_raw(option) for option in self.options]
         return {"times_rank": raw} if self.times_rank else raw
@@ -153,13 +162,18 @@ def label_of(value: Value, times_rank: bool = False) -> str:
         return "null"
     if isinstance(value, int | float):
         return number_text(value) + (" x rank" if times_rank else "")
+    if isinstance(value, Pattern):
+        return "pattern"
     return value if isinstance(value, str) else "+".join(value)
 
 
-def _value_raw(value: Value) -> Any:
+def plain(value: Value) -> Any:
+    """The value as YAML and configurations have it: a list for a tuple, a mapping for a pattern."""
+    if isinstance(value, Pattern):
+        return dict(value.items)
     return list(value) if isinstance(value, tuple) else value
 
 
 def _option_raw(option: Option) -> Any:
-    value = _value_raw(option.value)
+    value = plain(option.value)
     return {"value": value, "with": entries_to_raw(option.branch)} if option.branch else value

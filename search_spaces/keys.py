@@ -14,7 +14,8 @@ class Key:
     """What one key accepts.
 
     Attributes:
-        kind: whole numbers, numbers, names out of a list, or sets of target modules.
+        kind: whole numbers, numbers, names out of a list, sets of target modules, or patterns: numbers of single
+            layers by their full names.
         rule: the same as a sentence for messages.
         low: smallest number; with `above` it is itself excluded.
         below: all numbers are below this one; None for no bound.
@@ -22,7 +23,7 @@ class Key:
         nullable: whether null is a value too.
     """
 
-    kind: Literal["integer", "number", "name", "targets"]
+    kind: Literal["integer", "number", "name", "targets", "pattern"]
     rule: str
     low: float = 0
     above: bool = False
@@ -80,6 +81,8 @@ KEYS: dict[str, Key] = {
     "warmup": _SHARE,
     "clip": Key("number", "must be a number above 0 or null", above=True, nullable=True),
     "seed": _count(0),
+    "rank_pattern": Key("pattern", "must be ranks by full layer name, or labelled sets of them", low=1),
+    "alpha_pattern": Key("pattern", "must be alphas by full layer name, or labelled sets of them", above=True),
 }
 
 DEFAULTS: dict[str, Any] = {

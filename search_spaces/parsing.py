@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, cast, get_args
 
-from search_spaces.domains import Choice, Domain, Entries, Option, Range, RangeKind, Value, label_of
+from search_spaces.domains import Choice, Domain, Entries, Option, Pattern, Range, RangeKind, Value, label_of
 from search_spaces.errors import Shown, SpaceError, hint, shown
 from search_spaces.keys import KEYS, Key
 from search_spaces.texts import read_number
@@ -41,6 +41,8 @@ def parse_entries(raw: object, place: str) -> Entries:
 def _parse_domain(key: str, raw: object, place: str) -> Domain:
     if key == "target_modules":
         return _parse_targets(raw, place)
+    if KEYS[key].kind == "pattern":
+        return _parse_patterns(key, raw, place)
     if isinstance(raw, Mapping) and "times_rank" in raw:
         return _parse_times_rank(key, raw, place)
     return _parse_plain(KEYS[key], raw, place)
@@ -195,3 +197,35 @@ def _read_targets(raw: object, place: str) -> Value:
     if len(set(names)) < len(names):
         raise SpaceError(place, "must not name a module twice", raw)
     return names
+
+
+# Patterns ------------------------------------------------------------------------------------------------------
+
+
+def _parse_patterns(key: str, raw: object, place: str) -> Choice:
+    """One pattern, `{layer: number}`, or several under names of their own."""
+    if not isinstance(raw, Mapping):
+        raise SpaceError(place, KEYS[key].rule, shown(raw))
+    if not any(isinstance(item, Mapping) for item in raw.values()):
+        pattern = _read_pattern(key, raw, place)
+        return Choice((Option(label_of(pattern), pattern),), labelled=True)
+    options: list[Option] = []
+    for label, item in raw.items():
+        if not isinstance(label, str) or not label or label in _RESERVED:
+            raise SpaceError(place, "each pattern needs a name of its own", label)
+        where, branch = f"{place}.{label}", cast(Entries, ())
+        if isinstance(item, Mapping) and isinstance(item.get("value"), Mapping) and set(item) <= {"value", "with"}:
+            branch = parse_entries(item["with"], f"{where}.with") if "with" in item else ()
+            item = item["value"]
+        options.append(Option(label, _read_pattern(key, item, where), branch))
+    _refuse_repeated(options, place)
+    return Choice(tuple(options), labelled=True)
+
+
+def _read_pattern(key: str, raw: object, place: str) -> Pattern:
+    if not isinstance(raw, Mapping):
+        raise SpaceError(place, KEYS[key].rule, shown(raw))
+    number = KEYS["rank" if key == "rank_pattern" else "alpha"]
+    return Pattern(
+        tuple((str(layer), cast(Any, number.read(value, f"{place}.{layer}"))) for layer, value in raw.items())
+    )

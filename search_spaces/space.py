@@ -20,7 +20,7 @@ from functools import cached_property
 from typing import Any
 
 from search_spaces.choosers import Chooser, GridChooser, RandomChooser, ask
-from search_spaces.domains import Entries, Option, Range, entries_to_raw
+from search_spaces.domains import Entries, Option, Range, entries_to_raw, plain
 from search_spaces.errors import Shown, SpaceError, hint
 from search_spaces.keys import DEFAULTS, KEYS
 from search_spaces.parameters import ParameterInfo, parameter_info
@@ -149,7 +149,7 @@ class Space:
         found: dict[Any, None] = {}
         for world in self._worlds:
             found.update(dict.fromkeys(_values_in(world, name)))
-        return [list(value) if isinstance(value, tuple) else value for value in found]
+        return [plain(value) for value in found]
 
     @cached_property
     def _worlds(self) -> list[World]:
@@ -166,8 +166,7 @@ def _configuration(options: Mapping[str, Option], scaled: bool) -> dict[str, Any
     for key in KEYS:
         if key not in options:
             continue
-        value = options[key].value
-        found[key] = list(value) if isinstance(value, tuple) else value
+        found[key] = plain(options[key].value)
         if key == "target_modules":
             found["target_label"] = options[key].label
     if scaled:

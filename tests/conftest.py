@@ -133,6 +133,88 @@ def text_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return files
 
 
+PLANTED = ("model.layers.1.self_attn.o_proj", "model.layers.2.mlp.gate_proj")
+PLANTED_RANK = 8
+
+
+@pytest.fixture(scope="session")
+def planted_raw(tmp_path_factory: pytest.TempPathFactory) -> Callable[[float], dict[str, Any]]:
+    """A sweep on texts of a teacher: the base with random changes of rank PLANTED_RANK in the layers PLANTED.
+
+    Called with the size of the changes, as a share of the weights' norms; 0 plants nothing.
+    """
+
+    def make(size: float) -> dict[str, Any]:
+        folder = tmp_path_factory.mktemp("planted")
+        teacher = _planted_base(folder / "model")
+        for name in PLANTED:
+            _plant(teacher.get_submodule(name).weight, size)
+        files = {
+            part: str(_sample_texts(teacher, folder / f"{part}.jsonl", rows, seed))
+            for seed, (part, rows) in enumerate({"train": 2000, "eval": 300, "test": 600}.items())
+        }
+        return {
+            "model": {"name": str(folder / "model"), "dtype": "float32"},
+            "task": {"type": "causal-lm", "text": "text", "max_length": 16, "data": {**files, "holdout": 0.12}},
+            "space": "quick",
+            "budget": {"steps": 200},
+        }
+
+    return make
+
+
+def _planted_base(folder: Path) -> Any:
+    """A Llama whose weights are large enough that its answers depend on its inputs."""
+    import torch
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=48, hidden_size=48, num_hidden_layers=4, num_attention_heads=4, intermediate_size=96,
+        max_position_embeddings=64, initializer_range=0.12, tie_word_embeddings=False,
+        pad_token_id=0, bos_token_id=None, eos_token_id=2,
+    )  # fmt: skip
+    model: Any = LlamaForCausalLM(config).eval()
+    with torch.no_grad():
+        model.lm_head.weight *= 2
+    model.save_pretrained(folder)
+    words = {word: number for number, word in enumerate(["[PAD]", "[UNK]", "[EOS]", *(f"w{i}" for i in range(45))])}
+    tokenizer = Tokenizer(models.WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]", eos_token="[EOS]", model_max_length=64
+    )
+    fast.save_pretrained(folder)
+    return model
+
+
+def _plant(weight: Any, size: float) -> None:
+    import torch
+
+    rng = torch.Generator().manual_seed(weight.shape[0])
+    u, v = (torch.linalg.qr(torch.randn(side, PLANTED_RANK, generator=rng))[0] for side in weight.shape)
+    with torch.no_grad():
+        weight += size * weight.norm() / PLANTED_RANK**0.5 * (u @ v.T)
+
+
+def _sample_texts(teacher: Any, file: Path, rows: int, seed: int) -> Path:
+    """Texts of 16 words, drawn from the teacher."""
+    import json
+
+    import torch
+
+    rng = torch.Generator().manual_seed(seed)
+    ids = torch.randint(3, 48, (rows, 1), generator=rng)
+    with torch.no_grad():
+        while ids.shape[1] < 16:
+            likely = teacher(input_ids=ids).logits[:, -1, 3:].softmax(-1)
+            ids = torch.cat([ids, 3 + torch.multinomial(likely, 1, generator=rng)], dim=1)
+    lines = [json.dumps({"text": " ".join(f"w{one - 3}" for one in row)}) for row in ids.tolist()]
+    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return file
+
+
 @pytest.fixture
 def sweep_raw(bert_dir: Path, sentiment_files: dict[str, Path]) -> Callable[..., dict[str, Any]]:
     """A small SWEEP.yaml as a mapping; keyword arguments replace top-level keys."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -50,6 +51,7 @@ def swept(tmp_path_factory, bert_dir, sentiment_files):
         "search": {"algorithm": "random", "trials": 3, "seed": 3},
         "scheduler": {"type": "fifo"},
         "budget": {"steps": 12, "eval_every": 6},
+        "finalists": {"seeds": 0},
     }  # fmt: skip
     (folder / "sweep.yaml").write_text(yaml.safe_dump(raw))
     return folder, lora_sweep("run", "sweep.yaml", "--name", "one", folder=folder)
@@ -293,6 +295,7 @@ def test_an_exported_adapter_answers_in_peft_as_it_did_in_the_sweep(call, run, t
         folder = tmp_path / record.trial_id
         out = call("pick", "runs/one", "--trial", record.trial_id, "--export", folder)
         assert out.endswith(f"adapter: {folder}\n")
+        assert "\nthrough PEFT " in out and "; in the run " in out
         found = answers(load_with_peft(run, folder), run)
         np.testing.assert_allclose(found, recorded(run, record.trial_id), rtol=0, atol=1e-4)
 
@@ -310,8 +313,35 @@ def test_a_merged_export_needs_transformers_alone(call, run, tmp_path):
 
     picked = read_json(call("pick", "runs/one", "--trial", best.trial_id, "--export", second, "--json"))
     assert picked["export"] == str(second)
-    for name in ("adapter_config.json", "adapter_model.safetensors", "README.md"):
+    rows = {row["trial_id"]: row for row in run.analysis("exports")["rows"]}
+    assert picked["reevaluated"] == rows[best.trial_id] and picked["reevaluated"]["agreement"]["differing"] == 0
+    for name in ("adapter_config.json", "adapter_model.safetensors", "tokenizer.json", "train.py"):
         assert (second / name).read_bytes() == (first / name).read_bytes()
+
+
+def test_an_export_without_evaluation(call, run, tmp_path):
+    before = run.analysis("exports")
+    out = call("pick", "runs/one", "--export", tmp_path / "out", "--no-check")
+    assert out.endswith(f"adapter: {tmp_path}/out\n") and "through PEFT" not in out
+    assert run.analysis("exports") == before
+    assert "The exported files were not evaluated" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_an_export_that_answers_otherwise_fails(run, tmp_path, monkeypatch, capsys):
+    copied = RunFolder(shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns("tune")))
+    picked = picked_of(copied)
+    frame = copied.outcomes(picked.trial_id)
+    copied.write_outcomes(picked.trial_id, frame.assign(prediction=1 - frame["prediction"]))
+    arguments = ["pick", str(copied.path), "--trial", picked.trial_id, "--export", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", ["lora-sweep", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    out, err = capsys.readouterr()
+    assert ended.value.code == 1 and f"adapter: {tmp_path}/out\n" in out
+    assert re.fullmatch(
+        r"error: The adapter through PEFT does not answer as it did in the run: 80 of 80 answers on test differ, .*\n",
+        err,
+    )
 
 
 # Resuming and loading ------------------------------------------------------------------------------------------

@@ -319,6 +319,7 @@ def test_picks_that_cannot_be(place, call, run):
         code, out, err = call("pick", "run", option, value)
         assert (code, out) == (2, "") and err.startswith(f"error: {option}: {message}"), err
     refused(call("pick", "run", "--merge"), "--merge: must go with --export. Add --export DIR.")
+    refused(call("pick", "run", "--no-check"), "--no-check: must go with --export. Add --export DIR.")
     refused(
         call("pick", "run", "--export", "out"),
         "run/adapters/001-abc: must hold the trial's adapter; it is not there. Pick another trial.",

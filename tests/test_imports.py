@@ -72,6 +72,20 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
         (*BASE, "lora_sweep.store", "search_spaces"),
         ("jinja2", "markupsafe", "numpy", "pandas", "plotly", "scipy", "sklearn", "yaml"),
     ),
+    "lora_sweep.export": (
+        (
+            *BASE,
+            "reports",
+            "lora_sweep.sweep_file",
+            "lora_sweep.config",
+            "lora_sweep.adapters",
+            "lora_sweep.tasks",
+            "lora_sweep.models",
+            "lora_sweep.model_files",
+            "lora_sweep.store",
+        ),
+        ("torch", "transformers", "peft", "numpy", "pandas", "jinja2", "yaml"),
+    ),
 }
 
 Import = tuple[str, str, bool]
@@ -159,7 +173,13 @@ def test_a_part_imports_only_what_it_may(part: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("package", "owner"), [("ray", "lora_sweep.sweep"), ("optuna", "lora_sweep.sweep"), ("plotly", "reports")]
+    ("package", "owner"),
+    [
+        ("ray", "lora_sweep.sweep"),
+        ("optuna", "lora_sweep.sweep"),
+        ("plotly", "reports"),
+        ("peft", "lora_sweep.export"),
+    ],
 )
 def test_only_one_part_imports(package: str, owner: str) -> None:
     users = {module for module, name, _ in IMPORTS if within(name, package)}
@@ -238,6 +258,6 @@ def test_help_loads_no_torch_and_no_ray() -> None:
         "print('LOADED', *sys.modules)"
     )
     text, _, loaded = run_python(code).partition("LOADED")
-    for command in ("demo", "run", "resume", "plan", "analyze", "report", "pick", "inspect", "spaces"):
+    for command in ("demo", "run", "resume", "plan", "analyze", "recommend", "report", "pick", "inspect", "spaces"):
         assert command in text
     assert not {*HEAVY, "ray", "pandas", "numpy", "plotly"} & set(loaded.split())

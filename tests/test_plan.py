@@ -82,8 +82,8 @@ def test_rows_are_sorted_by_size_and_count_what_the_checkpoint_lacks(sweep):
     assert rows[0].lora_parameters == 2 * 2 * 2 * (32 + 32)
     assert rows[0].share == rows[0].trainable_parameters / base_parameters(base.model)
     assert set(rows[0].as_dict()) == {
-        "target_label", "targets", "rank", "layers", "lora_parameters", "trainable_parameters", "share", "reduction",
-        "adapter_bytes_fp32", "adapter_bytes_bf16",
+        "target_label", "targets", "rank", "ranks", "layers", "lora_parameters", "trainable_parameters", "share",
+        "reduction", "adapter_bytes_fp32", "adapter_bytes_bf16",
     }  # fmt: skip
     assert plan_sweep(config, base, "sweep.yaml") == rows  # the base is left as it was
 

@@ -35,7 +35,12 @@ def test_a_sweep_that_can_start(check, bert_dir, sentiment_files):
     assert len(facts["model"]["sha256"]) == 64
     assert facts["model"]["parameters"] == sum(p.numel() for p in checked.base.model.parameters())
     parts = facts["data"]["parts"]
-    assert {name: part["examples"] for name, part in parts.items()} == {"train": 240, "eval": 80, "test": 80}
+    assert {name: part["examples"] for name, part in parts.items()} == {
+        "train": 228,
+        "holdout": 12,
+        "eval": 80,
+        "test": 80,
+    }
     assert parts["train"]["path"] == str(sentiment_files["train"])
     assert facts["task"]["labels"] == ["negative", "positive"]
     assert facts["task"]["pad_id"] == checked.task.pad_id == 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,7 @@ def test_tweets_with_minilm(tmp_path: Path) -> None:
         "search": {"algorithm": "grid"},
         "budget": {"steps": 60, "eval_every": 20},
         "scheduler": {"type": "fifo"},
+        "finalists": {"seeds": 0},
     }
     run = sweep(raw, tmp_path / "run")
     assert [record.status for record in run.records()] == ["complete"] * 4
@@ -87,6 +90,16 @@ def test_tweets_with_minilm(tmp_path: Path) -> None:
     labels = tuple(run.info()["task"]["labels"])
     assert labels == ("negative", "neutral", "positive")
     assert_same_logits(tmp_path / "export", model, "classification", labels, Path(model.name))
+    row = run.analysis("exports")["rows"][0]
+    assert row["agreement"]["level"] == "same" == row["merged"]["agreement"]["level"]
+    assert inside_the_interval(tmp_path / "export" / "train.py")
+
+
+def inside_the_interval(script: Path) -> bool:
+    """Whether the exported script trains an adapter as good as the card says."""
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[-2].startswith("the card: ") and done.stdout.splitlines()[-2].endswith(": inside")
 
 
 def write_dialogues(file: Path) -> Path:
@@ -119,6 +132,7 @@ def test_dialogues_with_smollm2_from_gguf(tmp_path: Path) -> None:
         "search": {"algorithm": "grid"},
         "budget": {"steps": 9, "eval_every": 3},
         "scheduler": {"type": "fifo"},
+        "finalists": {"seeds": 0},
     }
     run = sweep(raw, tmp_path / "run")
     base = run.analysis("baselines")["rows"][0]["metrics"]["eval"]["loss"]
@@ -128,3 +142,5 @@ def test_dialogues_with_smollm2_from_gguf(tmp_path: Path) -> None:
     export_trial(run, pick(run).trial_id, tmp_path / "export", merge=True)
     model = ModelConfig(name=str(gguf))
     assert_same_logits(tmp_path / "export", model, "causal-lm", (), Path(model_source(model)))
+    row = run.analysis("exports")["rows"][0]
+    assert row["agreement"]["level"] == "same" == row["merged"]["agreement"]["level"]

@@ -4,7 +4,7 @@ import pytest
 import yaml
 
 from lora_sweep.errors import ConfigError
-from lora_sweep.sweep_file import load_sweep, parse_sweep
+from lora_sweep.sweep_file import load_resolved, load_sweep, parse_sweep
 from search_spaces import Space
 
 SWEEP = {
@@ -120,3 +120,12 @@ def test_a_file_that_cannot_be_read(tmp_path):
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(ConfigError, match=r"binary\.yaml: must be text in UTF-8$"):
         load_sweep(tmp_path / "binary.yaml")
+
+
+def test_a_run_that_is_older_than_a_key_is_read_as_it_was_made(folder):
+    config = load_sweep(write(folder))
+    assert config.task.data.holdout == 0.05
+    assert load_resolved(write(folder, config.to_yaml())) == config
+    old = yaml.safe_load(config.to_yaml())
+    del old["task"]["data"]["holdout"]
+    assert load_resolved(write(folder, old)).task.data.holdout == 0

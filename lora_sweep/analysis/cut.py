@@ -21,8 +21,8 @@ import torch
 from torch import Tensor
 
 from lora_sweep.adapters import AdapterFile
+from lora_sweep.analysis.ranks import Ranks, with_ranks
 from lora_sweep.errors import InputError
-from lora_sweep.records import AdapterSpec
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,6 @@ class LayerSvd:
 
 
 Svds = Mapping[str, LayerSvd]
-Ranks = Mapping[str, int]
 
 
 def decompose(adapter: AdapterFile) -> dict[str, LayerSvd]:
@@ -99,7 +98,8 @@ def cut(adapter: AdapterFile, svds: Svds, ranks: Ranks) -> AdapterFile:
         svd, roots = svds[name], svds[name].values[:rank].sqrt()
         tensors[f"{name}.lora_A.weight"] = (roots[:, None] * svd.v[:, :rank].T).float().contiguous()
         tensors[f"{name}.lora_B.weight"] = (svd.u[:, :rank] * roots).float().contiguous()
-    return replace(adapter, spec=_spec(adapter.spec, svds, kept), tensors=tensors)
+    scalings = {name: svd.scaling for name, svd in svds.items()}
+    return replace(adapter, spec=with_ranks(adapter.spec, kept, scalings), tensors=tensors)
 
 
 def without(adapter: AdapterFile, layers: Collection[str]) -> AdapterFile:
@@ -140,6 +140,21 @@ def global_energy_ranks(svds: Svds, share: float) -> dict[str, int]:
     return {name: counts[i] for i, name in enumerate(svds)}
 
 
+def budget_ranks(svds: Svds, parameters: int) -> dict[str, int]:
+    """The largest singular values of all layers, with their layers' scalings, that a number of parameters pays for."""
+    values = [
+        (float(value) * svd.scaling, place, name)
+        for place, (name, svd) in enumerate(svds.items())
+        for value in svd.values
+    ]
+    ranks, left = dict.fromkeys(svds, 0), parameters
+    for _, _, name in sorted(values, key=lambda one: (-one[0], one[1])):
+        if svds[name].parameters_per_rank <= left:
+            ranks[name] += 1
+            left -= svds[name].parameters_per_rank
+    return ranks
+
+
 def energy_kept(svds: Svds, ranks: Ranks) -> float:
     """The share of the whole update's energy that a cut keeps; 1 for a zero update."""
     kept = sum(float((svd.scaling * svd.values[: ranks[name]]).square().sum()) for name, svd in svds.items())
@@ -166,20 +181,3 @@ def _check(svds: Svds, ranks: Ranks) -> None:
     for name, rank in ranks.items():
         if not 0 <= rank <= len(svds[name].values):
             raise InputError(f"ranks: {name}", f"must be from 0 to {len(svds[name].values)}", rank)
-
-
-def _spec(spec: AdapterSpec, svds: Svds, kept: Ranks) -> AdapterSpec:
-    """The most frequent rank and its alpha in general, the other layers in the patterns."""
-    if not kept:
-        return spec.model_copy(update={"target_modules": (), "rank_pattern": {}, "alpha_pattern": {}})
-    rank = Counter(kept.values()).most_common(1)[0][0]
-    alpha = spec.alpha / spec.rank * rank
-    alphas = {name: svds[name].scaling * k for name, k in kept.items()}
-    return AdapterSpec(
-        rank=rank,
-        alpha=alpha,
-        dropout=spec.dropout,
-        target_modules=tuple(kept),
-        rank_pattern={name: k for name, k in kept.items() if k != rank},
-        alpha_pattern={name: a for name, a in alphas.items() if abs(a - alpha) > 1e-12 * alpha},
-    )

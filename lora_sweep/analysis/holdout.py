@@ -1,7 +1,8 @@
-"""A seeded part of the training data, for what is tuned or measured after the sweep.
+"""A part of the training data for what is tuned or measured after the sweep.
 
-`eval` steers the sweep and `test` gives the headline figures, so neither may decide where ranks go. The trials have
-trained on these examples, which is why a loss here is a training loss: fit to compare layers, not to judge an adapter.
+`eval` steers the sweep and `test` gives the headline figures, so neither may decide where ranks go. A sweep sets a
+hold-out aside (`task.data.holdout`). Where a run has none, a seeded part of what its trials trained on stands in: a
+loss there is a training loss, fit to compare layers, not to judge an adapter.
 """
 
 from __future__ import annotations
@@ -10,14 +11,21 @@ from dataclasses import replace
 
 import numpy as np
 
-from lora_sweep.tasks import EncodedSplit, EncodedTask
+from lora_sweep.tasks import HOLDOUT, EncodedSplit, EncodedTask
 
-HOLDOUT = "holdout"
-"""The name of the split."""
+HELD_OUT = "No trial trained on these examples."
+TRAINED_ON = "The trials trained on these examples: losses here compare layers and do not judge an adapter."
+
+
+def holdout_note(task: EncodedTask) -> str:
+    """What a loss on the task's hold-out, or on what stands in for it, means."""
+    return HELD_OUT if HOLDOUT in task.splits else TRAINED_ON
 
 
 def with_holdout(task: EncodedTask, seed: int, examples: int) -> EncodedTask:
-    """The task with a further split `holdout`: that many training examples (or all), drawn by the seed."""
+    """The task with a split `holdout`: its own, or else that many training examples (or all), drawn by the seed."""
+    if HOLDOUT in task.splits:
+        return task
     train = task.splits["train"]
     rng = np.random.default_rng([seed, 0x401D])
     chosen = np.sort(rng.permutation(len(train))[:examples])

@@ -1,7 +1,8 @@
-"""Which layers matter, measured three ways side by side on a seeded part of the training data.
+"""Which layers matter, measured side by side on the hold-out.
 
-What the loss asks of a layer (`gradients`), what training put there (the spectrum's energy), and what is lost when
-the layer's update is taken away. They answer different questions and may disagree: none is a rank by itself.
+What the loss asks of a layer and how large its inputs are (`gradients`), what training put there (the spectrum's
+energy), and what is lost when the layer's update is taken away. They answer different questions and may disagree: none
+is a rank by itself.
 """
 
 from __future__ import annotations
@@ -12,14 +13,12 @@ from typing import Any
 
 from lora_sweep.adapters import AdapterFile
 from lora_sweep.analysis.cut import lora_layers, without
-from lora_sweep.analysis.gradients import gradient_squared, sensitivity
-from lora_sweep.analysis.holdout import HOLDOUT
+from lora_sweep.analysis.gradients import at_start, sensitivity
 from lora_sweep.analysis.layers import depth_of, kind_of
 from lora_sweep.analysis.session import AnalysisSession, Evaluation
 from lora_sweep.analysis.spectrum import spectra
 from lora_sweep.records import TrialRecord
-
-NOTE = "The trials trained on these examples: losses here compare layers and do not judge an adapter."
+from lora_sweep.tasks import HOLDOUT
 
 
 def measure_importance(session: AnalysisSession, records: Sequence[TrialRecord]) -> dict[str, Any]:
@@ -35,15 +34,16 @@ def measure_importance(session: AnalysisSession, records: Sequence[TrialRecord])
         "mode": options.mode,
         "split": HOLDOUT,
         "examples": len(session.engine.task.splits[HOLDOUT]),
-        "note": NOTE,
+        "note": session.holdout_note,
         **session.facts(),
-        "trials": [_trial(session, record) for record in records],
+        "trials": [importance_of(session, record) for record in records],
     }
     session.run.write_analysis("importance", content)
     return content
 
 
-def _trial(session: AnalysisSession, record: TrialRecord) -> dict[str, Any]:
+def importance_of(session: AnalysisSession, record: TrialRecord) -> dict[str, Any]:
+    """One trial's layers by every measure, as in `measure_importance`; writes nothing."""
     started = time.perf_counter()
     adapter = session.adapter(record.trial_id)
     layers = lora_layers(adapter)
@@ -71,7 +71,7 @@ def _trial(session: AnalysisSession, record: TrialRecord) -> dict[str, Any]:
 def _layers(
     session: AnalysisSession, adapter: AdapterFile, lost: Mapping[str, Evaluation], whole: Evaluation
 ) -> list[dict[str, Any]]:
-    gradients, effects = gradient_squared(session, adapter), sensitivity(session, adapter)
+    beginning, effects = at_start(session, adapter), sensitivity(session, adapter)
     found = spectra(adapter)
     total = sum(layer.norm_update**2 for layer in found)
     return [
@@ -81,7 +81,8 @@ def _layers(
             "kind": kind_of(layer.name),
             "rank": layer.rank,
             "parameters_per_rank": sum(layer.shape),
-            "gradient_squared": gradients[layer.name],
+            "gradient_squared": beginning[layer.name].gradient_squared,
+            "activation_squared": beginning[layer.name].activation_squared,
             "sensitivity": effects[layer.name],
             "energy_share": layer.norm_update**2 / total if total else 0.0,
             **_lost(session, lost[layer.name], whole),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from lora_sweep.adapters import AdapterFile, read_adapter
-from lora_sweep.analysis.holdout import with_holdout
+from lora_sweep.analysis.holdout import HELD_OUT, holdout_note, with_holdout
 from lora_sweep.engine.api import EngineOptions
 from lora_sweep.engine.engine import Engine, Scores
 from lora_sweep.engine.order import DataOrder
@@ -52,10 +52,11 @@ class AnalysisSession:
     Args:
         run: where adapters are read from and analyses are written to.
         engine: with the run's base and data, no slot open; see `open_session`.
+        holdout_note: what a loss on the split `holdout` means.
     """
 
-    def __init__(self, run: RunFolder, engine: Engine) -> None:
-        self.run, self.engine = run, engine
+    def __init__(self, run: RunFolder, engine: Engine, holdout_note: str = HELD_OUT) -> None:
+        self.run, self.engine, self.holdout_note = run, engine, holdout_note
 
     @property
     def device(self) -> str:
@@ -150,23 +151,24 @@ def open_session(
         run: with run.json and sweep.yaml.
         device: `cpu`, `cuda`, or `auto`: CUDA where there is one.
         slots: adapters that are evaluated at once.
-        holdout_examples: size of the split `holdout`, see `with_holdout`.
+        holdout_examples: size of the split `holdout` where the run set none aside, see `with_holdout`.
 
     Raises:
         RunFolderError: base or data are no longer what the run was made with.
         InputError: they cannot be read, or there is no such device, or it cannot compute in the sweep's dtype.
     """
     from lora_sweep.preflight import check_unchanged, preflight
-    from lora_sweep.sweep_file import load_sweep
+    from lora_sweep.sweep_file import load_resolved
 
     device = _device(device)
-    config = load_sweep(run.sweep_file)
+    config = load_resolved(run.sweep_file)
     checked = preflight(config, str(run.sweep_file))
     check_unchanged(run.info(), checked.facts)
     task = with_holdout(checked.task, config.search.seed, holdout_examples)
     model = config.model.model_copy(update={"dtype": _dtype(run, config.model.dtype, device)})
     base = load_base(model, config.task.type, task.labels, device)
-    return AnalysisSession(run, Engine(base, task, _options(config, device, slots)))
+    engine = Engine(base, task, _options(config, device, slots))
+    return AnalysisSession(run, engine, holdout_note(checked.task))
 
 
 def _dtype(run: RunFolder, asked: str, device: str) -> Any:

@@ -12,6 +12,7 @@ import typer
 
 from lora_sweep.cli.analyses import analyze
 from lora_sweep.cli.output import fail
+from lora_sweep.cli.recommending import recommend
 from lora_sweep.cli.reference import inspect, spaces
 from lora_sweep.cli.reporting import pick, report
 from lora_sweep.cli.sweeps import demo, plan, resume, run
@@ -24,7 +25,7 @@ app = typer.Typer(
     rich_markup_mode=None,  # whose boxes would spread a usage error over many lines
     help="Which LoRA? Sweep and find out.",
 )
-for command in (demo, run, resume, plan, analyze, report, pick, inspect, spaces):
+for command in (demo, run, resume, plan, analyze, recommend, report, pick, inspect, spaces):
     app.command()(command)
 
 

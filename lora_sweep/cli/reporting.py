@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from lora_sweep.cli.arguments import AsJson, Run
+from lora_sweep.cli.exporting import export_pick, tell_exported
 from lora_sweep.cli.output import print_json, print_list
 
 if TYPE_CHECKING:
@@ -91,17 +92,19 @@ def pick(
     parsimony: OneError = "tie-set",
     export: Annotated[Path | None, typer.Option(help="Write the adapter into this new folder.")] = None,
     merge: Annotated[bool, typer.Option(help="With --export: write the merged model to EXPORT/merged too.")] = False,
+    no_check: Annotated[bool, typer.Option("--no-check", help="With --export: skip its evaluation.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Name the adapter to use, and export it."""
+    """Name the adapter to use, and export it: evaluated through PEFT, with a model card and a training script."""
     from lora_sweep.errors import ConfigError
     from lora_sweep.store import RunFolder
     from reports import CostRule, read_results
     from reports import pick as choose
     from reports.pick_data import pick_data
 
-    if merge and export is None:
-        raise ConfigError("--merge", "must go with --export", None, "Add --export DIR.")
+    for option, given in (("--merge", merge), ("--no-check", no_check)):
+        if given and export is None:
+            raise ConfigError(option, "must go with --export", None, "Add --export DIR.")
     if parsimony not in ("tie-set", "one-standard-error"):
         raise ConfigError("--parsimony", "must be tie-set or one-standard-error", parsimony)
     limits = _limits(max_parameters, max_bytes, max_latency, min_quality)
@@ -114,16 +117,16 @@ def pick(
         cost=CostRule.parse(cost),
         parsimony="one-standard-error" if parsimony == "one-standard-error" else "tie-set",
     )
+    exported = None
     if export is not None:
-        from lora_sweep.export import export_trial
-
-        export_trial(folder, choice.trial_id, export, merge)
+        exported = export_pick(folder, choice, export, merge=merge, check=not no_check)
     if as_json:
-        print_json(pick_data(choice, results) | {"export": export})
-        return
-    print_list("", choice.why)
-    if export is not None:
-        typer.echo(f"adapter: {export}" + (f"\nmerged model: {export / 'merged'}" if merge else ""))
+        found = {"export": export, "reevaluated": exported and exported.row}
+        print_json(pick_data(choice, results) | found)
+    else:
+        print_list("", choice.why)
+    if exported is not None:
+        tell_exported(exported, as_json)
 
 
 def _limits(parameters: str | None, size: str | None, latency: float | None, quality: str | None) -> Limits:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lora_sweep.config import SweepConfig
     from lora_sweep.preflight import Preflight
     from lora_sweep.store import RunFolder
+    from lora_sweep.sweep.search import Search
 
 
 def new_sweep(config: SweepConfig, place: str, folder: Path, address: str | None) -> None:
@@ -34,8 +35,10 @@ def new_sweep(config: SweepConfig, place: str, folder: Path, address: str | None
     finish(run)
 
 
-def drive(config: SweepConfig, checked: Preflight, run: RunFolder, facts: Mapping[str, Any]) -> None:
-    """Run under a live display."""
+def drive(
+    config: SweepConfig, checked: Preflight, run: RunFolder, facts: Mapping[str, Any], search: Search | None = None
+) -> None:
+    """Run under a live display; `search` as for `run_sweep`."""
     from rich.console import Console
 
     from lora_sweep.live import LiveProgress
@@ -43,7 +46,7 @@ def drive(config: SweepConfig, checked: Preflight, run: RunFolder, facts: Mappin
 
     with LiveProgress(Console(stderr=True), config.metric.name).drawing() as live, _interrupted_by_sigterm():
         try:
-            run_sweep(config, checked.task, run, facts=facts, listener=live)
+            run_sweep(config, checked.task, run, facts=facts, listener=live, search=search)
         except KeyboardInterrupt:
             fail(f"interrupted; go on with: lora-sweep resume {run.path}", 1)
 

@@ -52,10 +52,15 @@ def resume(run: Run, address: Address = None) -> None:
     from lora_sweep.preflight import check_unchanged, preflight
     from lora_sweep.store import RunFolder
     from lora_sweep.sweep.cluster import open_cluster
-    from lora_sweep.sweep_file import load_sweep
+    from lora_sweep.sweep_file import load_resolved
 
     folder = RunFolder.open(run)
-    config = load_sweep(folder.sweep_file, [])
+    if folder.analysis("arms") is not None:
+        from lora_sweep.cli.recommending import go_on
+
+        go_on(folder, "auto", address)
+        return
+    config = load_resolved(folder.sweep_file)
     checked = preflight(config, str(folder.sweep_file))
     check_unchanged(folder.info(), checked.facts)
     with open_cluster(config, address):
@@ -88,7 +93,7 @@ def plan(sweep: SweepFile, settings: Settings = None, as_json: AsJson = False) -
         ["targets", "rank", "layers", "trainable", "share", "times fewer", "adapter (fp32)", "adapter (bf16)"],
         [
             [
-                row.target_text, str(row.rank), str(row.layers), f"{row.trainable_parameters:,}", f"{row.share:.4%}",
+                row.target_text, row.ranks, str(row.layers), f"{row.trainable_parameters:,}", f"{row.share:.4%}",
                 f"{row.reduction:,.0f}", f"{row.adapter_bytes_fp32 / 1e6:.2f} MB",
                 f"{row.adapter_bytes_bf16 / 1e6:.2f} MB",
             ]

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from lora_sweep.engine.engine import Engine
 from lora_sweep.engine.passes import PackRows, passes, targets_per_example
 from lora_sweep.engine.slot import Slot
 
+Told = Callable[[np.ndarray, Tensor], None]
+"""Hears of a pass before it runs: its examples' positions in the split, int64 [b], and which positions of the padded
+rows hold tokens, bool [b, length]."""
 
-def backward_by_example(engine: Engine, slot: Slot, split_name: str, examples: np.ndarray) -> None:
+
+def backward_by_example(engine: Engine, slot: Slot, split_name: str, examples: np.ndarray, told: Told) -> None:
     """Send each example's own mean loss backward through the model, without dropout.
 
     Rows never meet, so the gradient at a row's activations is that of its own example's loss, whatever the batch.
@@ -20,12 +27,15 @@ def backward_by_example(engine: Engine, slot: Slot, split_name: str, examples: n
         slot: whose adapter; the gradients of its weights are cleared.
         split_name: a split of the engine's task.
         examples: int64 [n], positions in the split.
+        told: called before each pass.
     """
-    split = engine.task.splits[split_name]
+    split, device = engine.task.splits[split_name], engine.base.device
     targets = np.maximum(targets_per_example(split), 1)
     slot.zero_gradient()
     for length, part in passes(engine.task, split, PackRows.of([examples]), engine.tokens_per_pass):
-        weights = torch.as_tensor(1 / targets[part.example], dtype=torch.float32, device=engine.base.device)
+        weights = torch.as_tensor(1 / targets[part.example], dtype=torch.float32, device=device)
+        tokens = np.arange(length) < split.lengths[part.example][:, None]
+        told(part.example, torch.from_numpy(tokens).to(device))
         outcome = engine._run([slot], split, part, length, weights, dropout=False)
         outcome.total.backward()  # type: ignore[no-untyped-call]
     slot.zero_gradient()

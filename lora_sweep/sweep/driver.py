@@ -44,6 +44,7 @@ def run_sweep(
     *,
     facts: Mapping[str, Any] | None = None,
     listener: ProgressListener | None = None,
+    search: Search | None = None,
 ) -> None:
     """Run a sweep in a new run folder, or go on with one; what is finished stays as it is.
 
@@ -55,6 +56,7 @@ def run_sweep(
         run: its folder; in a cluster, on a file system that all nodes share.
         facts: what run.json holds beside the sweep's own part: the model's and the data's hashes, the commit.
         listener: told of the progress.
+        search: what to train in place of what the sweep's own search would find.
 
     Raises:
         RunFolderError: another process runs this sweep.
@@ -67,7 +69,7 @@ def run_sweep(
             run.sweep_file.write_text(config.to_yaml(), encoding="utf-8")
         log = RunLog(config, run, facts or {})
         with _status(log):
-            search = build_search(config, len(task.splits["train"]))
+            search = search or build_search(config, len(task.splits["train"]))
             log.plan(search.trials, search.notes)
             log.write("running")
             for note in search.notes:

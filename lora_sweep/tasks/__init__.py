@@ -9,8 +9,10 @@ from lora_sweep.tasks.metrics import (
     outcomes_frame,
 )
 from lora_sweep.tasks.prepare import prepare_task
+from lora_sweep.tasks.splits import HOLDOUT
 
 __all__ = [
+    "HOLDOUT",
     "METRIC_MODES",
     "EncodedSplit",
     "EncodedTask",

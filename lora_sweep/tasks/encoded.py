@@ -42,7 +42,7 @@ class EncodedSplit:
     """One part of the data, tokenised and truncated.
 
     Attributes:
-        name: `train`, `eval` or `test`.
+        name: `train`, `eval`, `test` or `holdout`.
         token_ids: [total], the examples one after the other.
         offsets: [n + 1], where each example begins; the last is `total`.
         labels: [n], indices into the task's labels; None for causal-lm.
@@ -120,7 +120,7 @@ class EncodedTask:
 
     Attributes:
         type: `classification` or `causal-lm`.
-        splits: `train`, `eval` and `test`.
+        splits: `train`, `eval`, `test` and, where some was set aside, `holdout`.
         labels: class names in the order of the label indices; empty for causal-lm.
         pad_id: the token that fills up rows.
         max_length: no example is longer.

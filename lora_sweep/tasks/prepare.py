@@ -31,7 +31,7 @@ def prepare_task(config: TaskConfig, tokenizer: PreTrainedTokenizerBase, seed: i
         config: the task; file paths absolute.
         tokenizer: the base model's; left as it was. Without a padding token rows are filled up with EOS, which no
             result depends on.
-        seed: decides which examples are set aside where `eval` or `test` is not given.
+        seed: decides which examples are set aside: for the hold-out, and where `eval` or `test` is not given.
 
     Raises:
         DataError: anything wrong with the data, naming file, row and column.
@@ -61,7 +61,7 @@ def _classification(
 ) -> Encoded:
     assert config.text is not None and config.label is not None
     examples, classes = read_classification(tables, config.text, config.label)
-    parts, notes = split_examples(examples, seed)
+    parts, notes = split_examples(examples, seed, config.data.holdout)
     splits = {}
     for name, part in parts.items():
         splits[name], more = encode_classification(part, name, tokenizer, config.max_length, classes)
@@ -73,7 +73,7 @@ def _causal_lm(
     tables: Mapping[str, Table], config: TaskConfig, tokenizer: PreTrainedTokenizerBase, seed: int
 ) -> Encoded:
     chat = chat_format(config, tokenizer)
-    parts, notes = split_examples(read_causal_lm(tables, config, chat), seed)
+    parts, notes = split_examples(read_causal_lm(tables, config, chat), seed, config.data.holdout)
     splits = {}
     for name, part in parts.items():
         splits[name], more = encode_causal_lm(part, name, tokenizer, config.max_length, chat)

@@ -1,6 +1,7 @@
-"""The three parts of the data: what stands in no file of its own is set aside, seeded and stratified.
+"""The parts of the data: what stands in no file of its own is set aside, seeded and stratified.
 
-Training data trains, `eval` steers, `test` is for headline figures only; so all three always exist.
+Training data trains, `eval` steers, `test` is for headline figures only; so all three always exist. `holdout` is a part
+of the training data that nobody trains on, for what is measured or tuned after the sweep.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ from lora_sweep.tasks.data import PARTS
 
 EVAL_SHARE = 0.2
 EVAL_LIMIT = 2_000
+HOLDOUT = "holdout"
+HOLDOUT_LIMIT = 512
 
 Indices = npt.NDArray[np.int64]
 
@@ -55,18 +58,22 @@ class Examples:
         )
 
 
-def split_examples(parts: Mapping[str, Examples], seed: int) -> tuple[dict[str, Examples], tuple[str, ...]]:
-    """Complete the parts to `train`, `eval` and `test`.
+def split_examples(
+    parts: Mapping[str, Examples], seed: int, holdout: float = 0.0
+) -> tuple[dict[str, Examples], tuple[str, ...]]:
+    """Complete the parts to `train`, `eval`, `test` and, where some is asked for, `holdout`.
 
     Without `eval`, 20 % of the training data (at most 2,000 examples) is set aside for it; without `test`, half of
-    `eval`. Both are stratified by label, and every class keeps at least one training example.
+    `eval`; and last the hold-out, so that its size changes neither. All are stratified by label, and every class keeps
+    at least one training example.
 
     Args:
         parts: `train`, and `eval` and `test` where the data has them.
         seed: decides which examples are set aside.
+        holdout: share of what is left to train on, in [0, 1); at most 512 examples, and none when it rounds to 0.
 
     Returns:
-        The three parts, each in the order of its file, and notes on what was decided and found.
+        The parts, each in the order of its file, and notes on what was decided and found.
 
     Raises:
         DataError: too few examples to set some aside.
@@ -85,6 +92,14 @@ def split_examples(parts: Mapping[str, Examples], seed: int) -> tuple[dict[str, 
             f"No data.test: {len(done['test']):,} of {whole:,} eval examples were set aside as test (seed {seed})."
         )
     done = {part: done[part] for part in PARTS}
+    whole = len(done["train"])
+    done["train"], held_out = _set_holdout_aside(done["train"], seed, holdout)
+    if len(held_out):
+        done[HOLDOUT] = held_out
+        notes.append(
+            f"{len(held_out):,} of {whole:,} train examples were set aside as hold-out (seed {seed}): no trial trains "
+            "on them."
+        )
     return done, (*notes, *overlap_notes({part: examples.texts for part, examples in done.items()}))
 
 
@@ -139,6 +154,12 @@ def _set_eval_aside(train: Examples, seed: int) -> tuple[Examples, Examples]:
     if len(picked) < 2 or len(picked) == len(train):
         fix = "Give more training data, or files for eval and test."
         raise DataError(train.source, "must hold enough examples to set some aside for eval and test", len(train), fix)
+    return _divide(train, picked)
+
+
+def _set_holdout_aside(train: Examples, seed: int, share: float) -> tuple[Examples, Examples]:
+    count = min(HOLDOUT_LIMIT, round(share * len(train)))
+    picked = pick_stratified(train.labels, len(train), count, np.random.default_rng([seed, 2]), keep=1)
     return _divide(train, picked)
 
 

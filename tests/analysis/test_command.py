@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -61,3 +62,18 @@ def test_bad_input(
 ) -> None:
     assert call(monkeypatch, "analyze", finished.path, *arguments) == 2
     assert capsys.readouterr().err == message
+
+
+def test_recommend(finished: RunFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "recommend", finished.path, "--trial", "all", "--device", "cpu") == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0].split()[0] == "block" and "attention.self.query" in out.splitlines()[0]
+    assert "Not validated: use uniform ranks unless --validate says better." in out
+    assert out.splitlines()[-1] == f"sweep around them: lora-sweep run {finished.path / 'recommended.yaml'}"
+    assert err == "measuring layers ...\n"
+    space = finished.path.parent / "space.yaml"
+    assert call(monkeypatch, "recommend", finished.path, "--json", "--device", "cpu", "--output", space) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["validation"] is None and told["space"] == str(space) and space.is_file()
+    assert told["adapter"]["r"] >= 1 and told["trial_id"] in {"qv", "all"}
+    assert call(monkeypatch, "recommend", finished.path, "--seeds", 1) == 2

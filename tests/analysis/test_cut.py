@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lora_sweep.adapters import AdaptedModel, AdapterFile, read_adapter, save_adapter
 from lora_sweep.analysis.cut import (
+    budget_ranks,
     cut,
     decompose,
     energy_kept,
@@ -214,3 +215,18 @@ def test_a_cut_loads_in_peft_with_the_same_logits(
     with torch.no_grad():
         found = theirs(input_ids=IDS, attention_mask=torch.ones_like(IDS)).logits
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_budget_buys_the_largest_values_of_all_layers() -> None:
+    svds = decompose(adapter({"a": 7, "b": 5, "c": 3}, alpha=5.0))
+    costs = {name: sum(SIZES[name]) for name in svds}
+    whole = sum(len(svd.values) * costs[name] for name, svd in svds.items())
+    for budget in range(0, whole + 20, 13):
+        ranks = budget_ranks(svds, budget)
+        spent = sum(rank * costs[name] for name, rank in ranks.items())
+        assert spent <= budget
+        left_out = [svd.scaling * float(svd.values[ranks[n]]) for n, svd in svds.items() if ranks[n] < len(svd.values)]
+        kept = [svd.scaling * float(svd.values[ranks[n] - 1]) for n, svd in svds.items() if ranks[n]]
+        # nothing larger is left out than what is kept, unless it would no longer have fitted
+        assert not left_out or not kept or max(left_out) <= min(kept) or budget - spent < max(costs.values())
+    assert budget_ranks(svds, whole) == {name: len(svd.values) for name, svd in svds.items()}

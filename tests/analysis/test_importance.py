@@ -9,40 +9,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch.nn.functional import cross_entropy
 
 from lora_sweep.adapters import AdapterFile, read_adapter
 from lora_sweep.analysis.cut import lora_layers, without
-from lora_sweep.analysis.gradients import gradient_squared, sensitivity, squared_product
-from lora_sweep.analysis.holdout import HOLDOUT
+from lora_sweep.analysis.gradients import at_start, sensitivity, squared_product
 from lora_sweep.analysis.importance import measure_importance
 from lora_sweep.analysis.session import AnalysisSession, open_session
+from lora_sweep.tasks import HOLDOUT
 
 PLANTED = "encoder.layer.1.output.dense"
-
-
-def merged_gradients(session: AnalysisSession, adapter: AdapterFile, layer: str) -> list[torch.Tensor]:
-    """The gradient of each hold-out example's mean loss at a layer's merged weight, by autograd: [out, in] each."""
-    with session.loaded([adapter]) as (slot,):
-        session.engine.adapted.merge(slot.number)
-        with session.engine.adapted.plain():
-            model = session.engine.base.model
-            weight = model.get_submodule(layer).weight.requires_grad_()
-            split = session.engine.task.splits[HOLDOUT]
-            gradients = []
-            for i in range(len(split)):
-                rows = split.rows(np.array([i]), int(split.lengths[i]), 0)
-                logits = model(input_ids=torch.from_numpy(rows.token_ids)).logits
-                if rows.labels is not None:
-                    loss = cross_entropy(logits, torch.from_numpy(rows.labels))
-                else:
-                    scored = torch.from_numpy(rows.scored)[0, 1:]
-                    loss = cross_entropy(logits[0, :-1][scored], torch.from_numpy(rows.token_ids)[0, 1:][scored])
-                (gradient,) = torch.autograd.grad(loss, weight)
-                gradients.append(gradient if "c_" not in layer else gradient.T)
-            weight.requires_grad_(False)
-        session.engine.adapted.unmerge()
-    return gradients
 
 
 def update(adapter: AdapterFile, layer: str) -> torch.Tensor:
@@ -50,29 +25,32 @@ def update(adapter: AdapterFile, layer: str) -> torch.Tensor:
     return adapter.spec.scaling_of(layer) * (b @ a)
 
 
-def check_against_autograd(session: AnalysisSession, trial: str) -> None:
+def check_against_autograd(session: AnalysisSession, trial: str, merged_gradients: Any) -> None:
     adapter = session.adapter(trial)
     layers = lora_layers(adapter)
-    squared, effects = gradient_squared(session, adapter), sensitivity(session, adapter)
+    start_of, effects = at_start(session, adapter), sensitivity(session, adapter)
     for layer in (layers[0], layers[-1]):
         start = merged_gradients(session, without(adapter, layers), layer)
         expected = np.mean([float(g.square().sum()) for g in start])
-        assert squared[layer] == pytest.approx(expected, rel=1e-3)
+        assert start_of[layer].gradient_squared == pytest.approx(expected, rel=1e-3)
+        assert start_of[layer].activation_squared > 0
         trained = merged_gradients(session, adapter, layer)
         expected = np.mean([float((g * update(adapter, layer)).sum()) ** 2 for g in trained]) ** 0.5
         assert effects[layer] == pytest.approx(expected, rel=1e-3)
 
 
-def test_the_estimators_are_autograds_weight_gradients(make_run: Any) -> None:
+def test_the_estimators_are_autograds_weight_gradients(make_run: Any, merged_gradients: Any) -> None:
     run = make_run({"t": {"rank": 4, "target_modules": "all-linear"}})
-    check_against_autograd(open_session(run, "cpu", holdout_examples=12), "t")
+    check_against_autograd(open_session(run, "cpu", holdout_examples=12), "t", merged_gradients)
 
 
 @pytest.mark.parametrize("fixture", ["llama_dir", "gpt2_dir"])
-def test_language_models(make_run: Any, causal_raw: Any, fixture: str, request: pytest.FixtureRequest) -> None:
+def test_language_models(
+    make_run: Any, causal_raw: Any, merged_gradients: Any, fixture: str, request: pytest.FixtureRequest
+) -> None:
     run = make_run({"t": {"rank": 4, "target_modules": "all-linear"}}, **causal_raw(request.getfixturevalue(fixture)))
     session = open_session(run, "cpu", holdout_examples=8)
-    check_against_autograd(session, "t")
+    check_against_autograd(session, "t", merged_gradients)
     (trial,) = measure_importance(session, session.leading(1))["trials"]
     assert trial["without_update"]["loss"] > trial["whole"]["loss"]
 

@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from lora_sweep.analysis import analyse_run
-from lora_sweep.analysis.holdout import HOLDOUT
 from lora_sweep.analysis.run_analysis import ANALYSES
 from lora_sweep.analysis.session import AnalysisSession, open_session
 from lora_sweep.errors import InputError, RunFolderError
 from lora_sweep.store import RunFolder
+from lora_sweep.tasks import HOLDOUT
 
 
 def test_only_complete_trials_lead(session: AnalysisSession) -> None:
@@ -134,3 +134,23 @@ def test_a_slot_is_free_again_when_it_cannot_be_opened(
     with pytest.raises(MemoryError), session.loaded([session.adapter("qv")]):
         pass
     assert not session.engine.adapted.slots
+
+
+def test_a_run_with_a_holdout_of_its_own_is_analysed_on_it(make_run: Any, sweep_raw: Any) -> None:
+    task = sweep_raw()["task"]
+    run = make_run({}, task={**task, "data": {**task["data"], "holdout": 0.1}})
+    session = open_session(run, "cpu", holdout_examples=64)
+    splits = session.engine.task.splits
+    assert (len(splits["train"]), len(splits[HOLDOUT])) == (216, 24)
+    assert not set(splits["train"].example_ids) & set(splits[HOLDOUT].example_ids)
+    assert session.holdout_note == "No trial trained on these examples."
+    assert run.info()["data"]["parts"][HOLDOUT] == {"examples": 24}
+
+
+def test_a_run_made_before_there_were_holdouts(finished: RunFolder) -> None:
+    lines = finished.sweep_file.read_text().splitlines(keepends=True)
+    finished.sweep_file.write_text("".join(line for line in lines if "holdout" not in line))
+    session = open_session(finished, "cpu", holdout_examples=64)
+    splits = session.engine.task.splits
+    assert (len(splits["train"]), len(splits[HOLDOUT])) == (240, 64)
+    assert session.holdout_note.startswith("The trials trained on these examples")

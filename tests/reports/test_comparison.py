@@ -208,7 +208,8 @@ def test_opens_in_a_browser_without_an_error(make_side, tmp_path: Path) -> None:
     page = write_comparison([make_side("one", 340), make_side("two", 320)])
     flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
              "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
-             "--enable-logging=stderr", "--v=0", "--virtual-time-budget=5000", "--dump-dom"]  # fmt: skip
+             "--enable-logging=stderr", "--v=0", "--virtual-time-budget=5000", "--window-size=1200,8000",
+             "--dump-dom"]  # fmt: skip
     done = subprocess.run([str(CHROMIUM), *flags, page.as_uri()], capture_output=True, text=True, timeout=60)
     assert "CONSOLE" not in done.stderr, done.stderr
     assert done.stdout.count('class="main-svg"') >= 1

@@ -96,7 +96,7 @@ def test_what_is_said_of_a_configuration(make_seeds) -> None:
     assert text == (
         "Its configuration was trained again with 3 new seeds: mean accuracy on the test data "
         f"{100 * best.mean:.1f} %, 95 % interval {low} to {high} % over seeds and examples; the other figures are of "
-        "this one adapter. No other configuration has a better mean; the seeds rule out 1 of the other 1 as the best."
+        "this one adapter. It has the best mean of 2 configurations; the seeds rule out the other as the best."
     )
     assert "which rules it out as the best" in seed_text(results, "b")
     assert "points behind that of a (95 % interval -" in seed_text(results, "b")
@@ -115,7 +115,7 @@ def test_failed_seeds_are_counted_and_said(make_seeds) -> None:
     assert "with 2 new seeds, beside 1 that failed" in seed_text(results, "a")
     assert "with 3 new seeds, and every one failed" in seed_text(results, "b")
     rows = seed_section(results).rows
-    assert rows[0][2] == "2 (+ 1 failed)" and rows[1][3] == "–" and rows[1][-1] == "not known"
+    assert rows[0][2] == "2 (+ 1 failed)" and rows[1][3] == "–" and rows[0][-2:] == ("best mean", "–")
     assert len(list(seed_figures(results))) == 1
 
 
@@ -125,7 +125,7 @@ def test_without_outcomes_there_are_means_and_no_intervals(make_seeds) -> None:
     assert best.mean > other.mean and best.spread > 0
     assert best.bounds is None and other.gain_bounds is None and not other.ruled_out
     assert "% over seeds" not in seed_text(results, "a")
-    assert seed_section(results).rows[1][-1] == "not known"
+    assert [row[-1] for row in seed_section(results).rows] == ["–", "–"]
 
 
 def test_before_the_test_the_evaluation_data_speak(make_seeds) -> None:
@@ -166,8 +166,8 @@ def test_a_loss_is_better_when_lower(make_run, make_record, make_info) -> None:
 def test_page_and_tables(make_seeds) -> None:
     run = make_seeds(FINALISTS)
     page = render_page(run)
-    assert '<section id="seeds">' in page
-    assert 'id="figure-seeds"' in page and "was selected by its figure" in page
+    assert '<section id="configurations">' in page
+    assert " points, ruled out</td>" in page and 'id="figure-seeds"' in page and "was selected by its figure" in page
     write_tables(run)
     table = pd.read_csv(run.path / "tables" / "configurations.csv")
     assert list(zip(table["part"], table["trial_id"], strict=True)) == [

@@ -7,11 +7,15 @@ from search_spaces.texts import read_number, read_yaml
 
 KNOWN = (
     "Known keys: target_modules, rank, alpha, dropout, learning_rate, batch_size, accumulate, optimizer, "
-    "weight_decay, schedule, warmup, clip, seed."
+    "weight_decay, schedule, warmup, clip, seed, rank_pattern, alpha_pattern."
 )
 SETS = "Write {attention-qv: [q_proj, v_proj], all-linear: all-linear}: each set under a name of its own."
 MESSAGES = [
     ({"rnak": 4}, f"space.rnak: is not a key of a space. Did you mean 'rank'? {KNOWN}"),
+    ({"rank_pattern": 4}, "space.rank_pattern: must be ranks by full layer name, or labelled sets of them, got 4"),
+    ({"rank_pattern": {"a.b": 0}}, "space.rank_pattern.a.b: must be a whole number of at least 1, got 0"),
+    ({"alpha_pattern": {"x": {"a.b": 0}}}, "space.alpha_pattern.x.a.b: must be a number above 0, got 0"),
+    ({"rank_pattern": {"x": {}, "y": {}}}, "space.rank_pattern: must not list a choice twice, got x and y"),
     ({"rank": "eight"}, "space.rank: must be a whole number of at least 1, got 'eight'"),
     ({"rank": True}, "space.rank: must be a whole number of at least 1, got True"),
     ({"rank": None}, "space.rank: must be a whole number of at least 1, got null"),

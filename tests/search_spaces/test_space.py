@@ -279,3 +279,26 @@ def test_errors_are_values_that_travel():
     error = SpaceError("space.rank", "must be a number", 3, "Do.")
     assert SpaceError is PrivateSpaceError
     assert str(pickle.loads(pickle.dumps(error))) == str(error) == "space.rank: must be a number, got 3. Do."
+
+
+PATTERNS = {
+    "rank": 4,
+    "rank_pattern": {
+        "same": {},
+        "own": {"value": {"a.b": 1, "c.d": 7}, "with": {"rank": 2, "alpha_pattern": {"a.b": 2, "c.d": 14}}},
+    },
+}
+
+
+def test_patterns_give_single_layers_their_numbers():
+    space = Space.parse(PATTERNS)
+    assert Space.parse(space.to_dict()) == space
+    same, own = space.grid()
+    assert (same["rank"], same["rank_pattern"], "alpha_pattern" in same) == (4, {}, False)
+    assert (own["rank"], own["rank_pattern"]) == (2, {"a.b": 1, "c.d": 7})
+    assert own["alpha_pattern"] == {"a.b": 2.0, "c.d": 14.0}
+    assert space.possible("rank_pattern") == [{}, {"a.b": 1, "c.d": 7}]
+    (parameter,) = space.parameters()
+    assert (parameter.name, parameter.options) == ("rank_pattern", ("same", "own"))
+    fixed = Space.parse({"rank_pattern": {"a.b": 3}})
+    assert fixed.to_dict()["rank_pattern"] == {"a.b": 3} and fixed.size() == Space.parse({}).size()

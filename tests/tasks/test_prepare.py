@@ -28,13 +28,17 @@ def test_classification_from_files(write, classify, minilm, caplog):
         task = prepare_task(config, minilm, seed=1)
     assert (task.type, task.labels, task.max_length) == ("classification", ("no", "yes"), 20)
     assert task.pad_id == minilm.pad_token_id
-    assert {name: len(split) for name, split in task.splits.items()} == {"train": 60, "eval": 10, "test": 10}
+    assert {name: len(split) for name, split in task.splits.items()} == {
+        "train": 57, "eval": 10, "test": 10, "holdout": 3,
+    }  # fmt: skip
     assert task.buckets[-1] == 20 and len(task.buckets) <= 6
     assert {part: source.examples for part, source in task.sources.items()} == {"train": 60, "eval": 20}
     assert task.notes == (
         "No data.test: 10 of 20 eval examples were set aside as test (seed 1).",
-        "26 of 60 train examples were cut at 20 tokens (task.max_length).",
+        "3 of 60 train examples were set aside as hold-out (seed 1): no trial trains on them.",
+        "25 of 57 train examples were cut at 20 tokens (task.max_length).",
         "3 of 10 test examples were cut at 20 tokens (task.max_length).",
+        "1 of 3 holdout examples were cut at 20 tokens (task.max_length).",
     )
     assert list(task.notes) == caplog.messages
     ids = np.concatenate([split.example_ids for split in task.splits.values()])
@@ -64,7 +68,7 @@ def test_causal_lm_pads_with_eos_and_leaves_the_tokenizer_alone(write, model_lan
     task = prepare_task(config, chat_tokenizer, seed=0)
     assert task.type == "causal-lm" and task.labels == ()
     assert task.pad_id == chat_tokenizer.eos_token_id and chat_tokenizer.pad_token is None
-    assert [len(task.splits[part]) for part in ("train", "eval", "test")] == [24, 3, 3]
+    assert [len(task.splits[part]) for part in ("train", "eval", "test", "holdout")] == [23, 3, 3, 1]
     for split in task.splits.values():
         assert split.scored is not None and not split.scored[split.offsets[:-1]].any()
         assert np.logical_or.reduceat(split.scored, split.offsets[:-1]).all()

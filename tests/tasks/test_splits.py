@@ -91,3 +91,23 @@ def test_too_few_examples():
     assert str(caught.value) == (
         "/eval.csv: must hold at least 2 eval examples to set half aside as test, got 1. Give more, or a test file."
     )
+
+
+def test_a_holdout_is_taken_from_what_would_be_trained_on():
+    labels = ["a"] * 70 + ["b"] * 29 + ["c"]
+    without, _ = split_examples({"train": examples(100, labels=labels)}, seed=4)
+    parts, notes = split_examples({"train": examples(100, labels=labels)}, seed=4, holdout=0.1)
+    assert (parts["eval"], parts["test"]) == (without["eval"], without["test"])
+    assert [len(parts[part]) for part in ("train", "holdout")] == [72, 8]
+    assert sorted([*parts["train"].ids, *parts["holdout"].ids]) == sorted(without["train"].ids)
+    assert "c" in parts["train"].labels and Counter(parts["holdout"].labels) == {"a": 6, "b": 2}
+    assert notes[-1] == "8 of 80 train examples were set aside as hold-out (seed 4): no trial trains on them."
+    again, _ = split_examples({"train": examples(100, labels=labels)}, seed=4, holdout=0.1)
+    assert again == parts
+
+
+def test_a_holdout_has_at_most_512_examples_and_may_be_none():
+    parts = {part: examples(20_000 if part == "train" else 4, part) for part in ("train", "eval", "test")}
+    assert len(split_examples(parts, seed=0, holdout=0.9)[0]["holdout"]) == 512
+    few = {part: examples(4, part) for part in ("train", "eval", "test")}
+    assert split_examples(few, seed=0, holdout=0.05) == (few, ())
