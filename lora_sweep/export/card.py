@@ -6,6 +6,7 @@ Whatever is put into the template is escaped, so that a label or a path cannot b
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata
@@ -90,7 +91,7 @@ def _context(subject: Subject, adapter: AdapterFile, contents: Contents, checked
         "data_use": _data_use(subject),
         "parts": list(_parts(subject)),
         "configuration": [(name, _setting(value)) for name, value in subject.record.config.model_dump().items()],
-        "layers": ", ".join(adapter.spec.target_modules) or "none",
+        "layers": _layers(adapter),
         "merged": contents.merged,
         "merging": fenced(
             'merged = model.merge_and_unload()\nmerged.save_pretrained("merged")\ntokenizer.save_pretrained("merged")',
@@ -123,6 +124,13 @@ def _size(adapter: AdapterFile) -> str:
     beside = f" and {units.count(rest)} in modules that were trained in full" if rest else ""
     layers = units.plural(len(adapter.spec.target_modules), "layer")
     return f"{units.count(lora)} parameters in A and B of {layers}{beside}, stored in float32."
+
+
+def _layers(adapter: AdapterFile) -> str:
+    """How many of each kind: hundreds of full names would bury the rest."""
+    kinds = Counter(name.rpartition(".")[2] for name in adapter.spec.target_modules)
+    named = ", ".join(f"{units.plural(number, 'layer')} {kind}" for kind, number in sorted(kinds.items()))
+    return f"{named}; their full names are in adapter_config.json" if named else "none"
 
 
 def _cut(subject: Subject) -> str:

@@ -43,7 +43,7 @@ def serving(adapter: AdapterFile, call: BaseCall, name: str, merged: bool) -> Se
         )
         text = f"The largest rank here is {rank}; --max-lora-rank must be one of {', '.join(map(str, MAX_RANKS))}."
         return Serving(text, command)
-    where = "merged/" if merged else "what `--merge` writes beside the adapter"
+    where = "merged/" if merged else "what an export with --merge writes beside the adapter"
     text = f"vLLM does not serve this adapter as it is: {obstacle}. Serve the merged model ({where}) instead."
     if call.class_name == "AutoModelForCausalLM":
         return Serving(text, "vllm serve PATH_OF_THIS_FOLDER/merged" if merged else None)

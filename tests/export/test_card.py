@@ -97,7 +97,7 @@ def test_what_the_card_tells(card, sentiment_files):
     assert len(own) == 1 and figure in own[0]
     assert "0 of 80 answers on test differ from the run's own" in told
     assert "It is | the best." in told and "It beat *none*." in told
-    assert "bert.encoder.layer.1.attention.self.value" in told
+    assert "Adapted layers: 2 layers query, 2 layers value; their full names" in told
     assert "vLLM does not serve this adapter as it is" in told and "modules_to_save" in told
 
 
