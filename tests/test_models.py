@@ -125,7 +125,7 @@ def test_an_encoder_is_no_causal_language_model(bert_dir, load):
 
 
 def test_a_base_too_large_for_the_device_is_refused(bert_dir, monkeypatch):
-    monkeypatch.setattr(models, "_free_memory", lambda device: 1000)
+    monkeypatch.setattr(models, "free_memory", lambda device: 1000)
     text = message(models.load_base, config(bert_dir), "classification", LABELS)
     assert text == (
         f"model {bert_dir}: must fit one device: 0.0 GiB of weights, 0.0 GiB free on cpu. "
