@@ -172,6 +172,18 @@ def check_is_free(path: Path) -> None:
         raise RunFolderError(str(path), "the run folder must not exist yet", None, fix)
 
 
+def check_made_here(run: RunFolder) -> None:
+    """Refuse a run that was imported where a run's base, data or adapters are needed.
+
+    Raises:
+        RunFolderError: with the table that it came from.
+    """
+    imported = run.info().get("imported")
+    if imported is not None:
+        rule = f"this run was imported from {imported.get('table')}; it has no adapters and no base"
+        raise RunFolderError(str(run.path), rule, None, "`report` and `pick` without --export work on it.")
+
+
 @contextmanager
 def as_run_folder_error(path: Path) -> Iterator[None]:
     """Say that a folder cannot be made at `path` when the file system refuses.

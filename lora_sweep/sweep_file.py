@@ -20,7 +20,7 @@ from search_spaces import SpaceError
 from search_spaces.errors import shown
 from search_spaces.texts import read_yaml
 
-KEYS_SINCE: Mapping[tuple[str, ...], object] = {("task", "data", "holdout"): 0}
+KEYS_SINCE: Mapping[tuple[str, ...], object] = {("task", "data", "holdout"): 0, ("finalists", "seeds"): 0}
 """Keys that a run's sweep.yaml may lack because it is older than they are, with what was true of such a run."""
 
 

@@ -6,8 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from lora_sweep.store import RunFolder
 from reports import units
+from reports.csv_files import write_csv
 from reports.results import Results, read_results
 from reports.statistics.effects import Effect
 from reports.validation import Validation, read_validation
@@ -57,19 +60,12 @@ def write_recommendation_table(run: RunFolder | Results) -> list[Path]:
     Returns:
         The file, if any.
     """
-    import pandas as pd
-
     results = read_results(run)
     found = read_recommendation(results)
     if found is None:
         return []
     rows = [{key: value for key, value in row.items() if not isinstance(value, list)} for row in found[0]["layers"]]
-    file = results.path / "tables" / "recommendation.csv"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    part = file.with_name(file.name + ".part")
-    pd.DataFrame(rows).to_csv(part, index=False)
-    part.replace(file)
-    return [file]
+    return [write_csv(pd.DataFrame(rows), results.path / "tables" / "recommendation.csv")]
 
 
 def _what(content: Mapping[str, Any]) -> str:

@@ -51,10 +51,18 @@ def test_several_runs(call) -> None:
     assert call("report", "sweep-run", "other", "--output", "x.html")[:2] == (0, "x.html\n")
 
 
-def test_an_imported_trial_cannot_be_exported(call) -> None:
+@pytest.mark.parametrize(
+    "command", [("pick", "--export", "adapter"), ("analyze",), ("resume",), ("recommend",)], ids=lambda one: one[0]
+)
+def test_an_imported_run_has_nothing_to_load(call, tmp_path, command) -> None:
     call("report", "--import", "sweep.csv")
-    code, out, err = call("pick", "sweep-run", "--export", "adapter")
-    assert (code, out) == (2, "") and "must hold the trial's adapter; it is not there" in err
+    name, *options = command
+    code, out, err = call(name, "sweep-run", *options)
+    assert (code, out) == (2, "") and not (tmp_path / "adapter").exists()
+    assert err == (
+        f"error: sweep-run: this run was imported from {tmp_path / 'sweep.csv'}; it has no adapters and no base. "
+        "`report` and `pick` without --export work on it.\n"
+    )
 
 
 @pytest.mark.parametrize(

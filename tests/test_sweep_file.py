@@ -127,5 +127,7 @@ def test_a_run_that_is_older_than_a_key_is_read_as_it_was_made(folder):
     assert config.task.data.holdout == 0.05
     assert load_resolved(write(folder, config.to_yaml())) == config
     old = yaml.safe_load(config.to_yaml())
-    del old["task"]["data"]["holdout"]
-    assert load_resolved(write(folder, old)).task.data.holdout == 0
+    del old["task"]["data"]["holdout"], old["finalists"]["seeds"], old["search"]["repeats"]
+    read = load_resolved(write(folder, old))
+    assert (read.task.data.holdout, read.finalists.seeds, read.search.repeats) == (0, 0, 1)
+    assert load_sweep(write(folder, old)).finalists.seeds == 3

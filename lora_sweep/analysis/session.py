@@ -19,7 +19,7 @@ from lora_sweep.engine.slot import Slot
 from lora_sweep.errors import InputError
 from lora_sweep.models import load_base
 from lora_sweep.records import TrialConfig, TrialRecord
-from lora_sweep.store import RunFolder
+from lora_sweep.store import RunFolder, check_made_here
 from lora_sweep.tasks import outcomes_frame
 
 if TYPE_CHECKING:
@@ -154,12 +154,13 @@ def open_session(
         holdout_examples: size of the split `holdout` where the run set none aside, see `with_holdout`.
 
     Raises:
-        RunFolderError: base or data are no longer what the run was made with.
+        RunFolderError: base or data are no longer what the run was made with, or it was imported.
         InputError: they cannot be read, or there is no such device, or it cannot compute in the sweep's dtype.
     """
     from lora_sweep.preflight import check_unchanged, preflight
     from lora_sweep.sweep_file import load_resolved
 
+    check_made_here(run)
     device = _device(device)
     config = load_resolved(run.sweep_file)
     checked = preflight(config, str(run.sweep_file))

@@ -42,11 +42,12 @@ def recommend(
 ) -> None:
     """Recommend a rank for every layer under a budget; with --validate, find out whether that is better."""
     from lora_sweep.analysis.recommended_space import recommended_sweep
-    from lora_sweep.store import RunFolder
+    from lora_sweep.store import RunFolder, check_made_here
     from lora_sweep.sweep_file import load_resolved
     from reports.recommendation import read_recommendation, recommendation_sentences
 
     folder = RunFolder.open(run)
+    check_made_here(folder)
     config = load_resolved(folder.sweep_file)
     content = _measure(folder, trial, parameters, device)
     chosen = _trial(folder, content["trial_id"], steps)

@@ -50,11 +50,12 @@ def run(
 def resume(run: Run, address: Address = None) -> None:
     """Go on with a run that was interrupted."""
     from lora_sweep.preflight import check_unchanged, preflight
-    from lora_sweep.store import RunFolder
+    from lora_sweep.store import RunFolder, check_made_here
     from lora_sweep.sweep.cluster import open_cluster
     from lora_sweep.sweep_file import load_resolved
 
     folder = RunFolder.open(run)
+    check_made_here(folder)
     if folder.analysis("arms") is not None:
         from lora_sweep.cli.recommending import go_on
 

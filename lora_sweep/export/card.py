@@ -23,6 +23,7 @@ from lora_sweep.export.front_matter import front_matter
 from lora_sweep.export.markdown import escaped, fenced
 from lora_sweep.export.serving import serving
 from lora_sweep.export.subject import Subject
+from lora_sweep.tasks import HOLDOUT
 from reports import units
 
 _FOLDER = "PATH_OF_THIS_FOLDER"
@@ -82,6 +83,7 @@ def _context(subject: Subject, adapter: AdapterFile, contents: Contents, checked
         "classes": ", ".join(f"{number} {label}" for number, label in enumerate(subject.labels)),
         "size": _size(adapter),
         "cut": _cut(subject),
+        "repeat_of": subject.record.repeat_of,
         "alarms": card_figures.alarms(checked),
         "loading": fenced(_loading(call, contents.tokenizer), "python"),
         "metrics": card_figures.metric_titles(subject),
@@ -174,14 +176,12 @@ def _data_use(subject: Subject) -> str:
 
 
 def _parts(subject: Subject) -> Iterator[Mapping[str, Any]]:
-    data = subject.task.get("data") or {}
     parts = subject.info.get("data", {}).get("parts", {})
-    for name in ("train", "eval", "test"):
+    for name in ("train", "eval", "test", *([HOLDOUT] if HOLDOUT in parts else [])):
         part = parts.get(name, {})
-        source = "train" if name == "eval" or data.get("eval") is None else "eval"
         yield {
             "name": name,
-            "path": part.get("path") or f"set aside from {source}",
+            "path": part.get("path") or f"set aside from {subject.source_of(name)}",
             "examples": f"{part['examples']:,}" if "examples" in part else units.MISSING,
             "sha256": part.get("sha256") or units.MISSING,
         }

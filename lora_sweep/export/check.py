@@ -20,7 +20,7 @@ from lora_sweep.export.merged import check_base
 from lora_sweep.export.subject import Subject
 from lora_sweep.model_files import as_model_error, gguf_file, load_tokenizer, without_bars
 from lora_sweep.models import free_memory, resolve_dtype
-from lora_sweep.sweep_file import load_sweep
+from lora_sweep.sweep_file import load_resolved
 from lora_sweep.tasks import EncodedTask, prepare_task
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ class Check:
     Attributes:
         figures: what it reached.
         outcomes: its answers, one row an example.
+        task: the run's data.
         agreement: beside the run's own answers on `test`, or where it has none there on `eval`; None without both.
         dtype: of the base's weights in this check.
         device: `cpu` or `cuda`.
@@ -57,6 +58,7 @@ class Check:
 
     figures: Figures
     outcomes: pd.DataFrame
+    task: EncodedTask
     agreement: Agreement | None
     dtype: str
     device: str
@@ -107,7 +109,7 @@ def encoded_task(subject: Subject) -> EncodedTask:
     Raises:
         InputError: they cannot be read, or are no longer what they were.
     """
-    config = load_sweep(subject.run.sweep_file)
+    config = load_resolved(subject.run.sweep_file)
     task = prepare_task(config.task, load_tokenizer(subject.model_config), config.search.seed)
     for part, source in task.sources.items():
         recorded = subject.info["data"]["parts"][part].get("sha256")
@@ -140,6 +142,7 @@ def _check(subject: Subject, folder: Path, merged: Path | None, tell: Tell) -> C
     return Check(
         figures=figures_of(found),
         outcomes=found,
+        task=task,
         agreement=own,
         dtype=_name(dtype),
         device=device,

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from lora_sweep.adapters import read_adapter
-from lora_sweep.errors import ModelError, RunFolderError
+from lora_sweep.errors import InputError, ModelError, RunFolderError
 from lora_sweep.export import card_figures
 from lora_sweep.export.card import Contents, render_card
 from lora_sweep.export.check import Check, NotChecked, Tell, check_export
@@ -151,6 +151,6 @@ def _write_script(
     chat = bool(getattr(tokenizer, "chat_template", None)) and not subject.task.get("text")
     try:
         write_script(subject, folder, chat, has_tokenizer, checked)
-    except RunFolderError as error:
+    except InputError as error:
         return str(error)
     return ""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,10 @@ from lora_sweep.adapters.peft_format import CONFIG_FILE
 from lora_sweep.errors import RunFolderError
 from lora_sweep.export.base_call import BaseCall
 from lora_sweep.export.card_figures import headline
-from lora_sweep.export.check import Check, NotChecked
+from lora_sweep.export.check import Check, NotChecked, encoded_task
 from lora_sweep.export.figures import Figures
 from lora_sweep.export.subject import Subject
+from lora_sweep.tasks import HOLDOUT, EncodedSplit
 
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 _PARTS = ("train", "eval", "test")
@@ -45,16 +44,18 @@ def write_script(subject: Subject, folder: Path, chat: bool, has_tokenizer: bool
         folder: where.
         chat: whether the trial's examples went through a chat template.
         has_tokenizer: whether the tokenizer lies in the folder too.
-        checked: its figures on test are what the script compares its own with.
+        checked: its figures on test are what the script compares its own with. Without a check the data are encoded
+            here, to find what was set aside.
 
     Raises:
-        RunFolderError: parts were set aside, and the run does not say which examples.
+        InputError: parts were set aside, and the data are not there to tell which examples.
     """
     set_aside = _set_aside(subject, checked)
     if set_aside:
         (folder / "splits.json").write_text(json.dumps(set_aside) + "\n", encoding="utf-8")
     expected = _expected(subject, headline(subject, checked))
     context = _context(subject, chat) | {"set_aside": bool(set_aside), "card": expected}
+    context["held_out"] = HOLDOUT in set_aside
     context |= {"has_tokenizer": has_tokenizer, "trust": subject.model_config.trust_remote_code}
     context["needs_json"] = bool(set_aside or "jsonl" in context["suffixes"] or context["messages"])
     template = _environment().get_template("train.py.j2")
@@ -171,25 +172,12 @@ def _expected(subject: Subject, card: Figures | None) -> tuple[str, float, tuple
 def _set_aside(subject: Subject, checked: Check | NotChecked) -> dict[str, dict[str, Any]]:
     """Of each part that stands in no file of its own: of which part it was taken, and its rows there, from 1."""
     data = subject.task["data"]
-    missing = [part for part in ("eval", "test") if data.get(part) is None]
-    source = "train" if "eval" in missing else "eval"
-    return {part: {"of": source, "rows": _rows(subject, part, checked)} for part in missing}
+    missing = [part for part in subject.info["data"]["parts"] if data.get(part) is None]
+    if not missing:
+        return {}
+    task = checked.task if isinstance(checked, Check) else encoded_task(subject)
+    return {part: {"of": subject.source_of(part), "rows": _rows(task.splits[part])} for part in missing}
 
 
-def _rows(subject: Subject, part: str, checked: Check | NotChecked) -> list[int]:
-    frames = [checked.outcomes] if isinstance(checked, Check) else []
-    for frame in chain(frames, (subject.run.outcomes(name) for name in _tested(subject))):
-        if frame is not None and (frame["split"] == part).any():
-            ids = frame.loc[frame["split"] == part, "example_id"]
-            return sorted(int(str(example).rpartition(":")[2]) for example in ids)
-    place, rule = f"{subject.run.path}/outcomes", f"must tell which examples were set aside as {part}"
-    raise RunFolderError(place, rule, None, "Export without --no-check.")
-
-
-def _tested(subject: Subject) -> list[str]:
-    """Adapters that may have outcomes on test."""
-    rows: list[Mapping[str, Any]] = []
-    for name in ("finalists", "baselines"):
-        rows += (subject.run.analysis(name) or {}).get("rows") or ()
-    others = (str(row.get("trial_id") or row.get("name")) for row in rows)
-    return list(dict.fromkeys([subject.name, subject.record.trial_id, *others]))
+def _rows(split: EncodedSplit) -> list[int]:
+    return sorted(int(str(example).rpartition(":")[2]) for example in split.example_ids)

@@ -10,7 +10,7 @@ from typing import Any
 from lora_sweep.config import ModelConfig
 from lora_sweep.errors import RunFolderError
 from lora_sweep.records import TrialRecord
-from lora_sweep.store import RunFolder
+from lora_sweep.store import RunFolder, check_made_here
 from reports.metric import Metric, read_metric
 
 _CUTS = {
@@ -57,6 +57,13 @@ class Subject:
         task: Mapping[str, Any] = self.info["task"]
         return task
 
+    def source_of(self, part: str) -> str:
+        """The part of the data whose rows hold those of `part`: itself where it was given."""
+        data = self.task.get("data") or {}
+        return next(
+            (one for one in (part, "eval" if part == "test" else "train") if data.get(one) is not None), "train"
+        )
+
     @property
     def labels(self) -> tuple[str, ...]:
         return tuple(self.task.get("labels") or ())
@@ -97,8 +104,9 @@ def read_subject(run: RunFolder, name: str) -> Subject:
         name: a trial's id, or the name of a cut.
 
     Raises:
-        RunFolderError: it left no adapter, or the run does not tell what it is.
+        RunFolderError: it left no adapter, the run does not tell what it is, or was imported.
     """
+    check_made_here(run)
     source = run.adapter_dir(name)
     if not source.is_dir():
         raise RunFolderError(str(source), "must hold the trial's adapter; it is not there", None, "Pick another trial.")

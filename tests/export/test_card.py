@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
+import shutil
 from html import unescape
 from pathlib import Path
 
@@ -89,6 +90,9 @@ def test_what_the_card_tells(card, sentiment_files):
         assert re.search(rf"^{re.escape(str(value))}$", told, re.M)
     for part, file in sentiment_files.items():
         assert str(file) in told and run.info()["data"]["parts"][part]["sha256"] in told
+    examples = run.info()["data"]["parts"]["holdout"]["examples"]
+    assert f"| holdout | set aside from train | {examples} | – |" in body
+    assert "with another seed" not in told.split("What to doubt")[0]
     low, high = row["intervals"]["test"]["accuracy"]
     figure = f"{100 * row['metrics']['test']['accuracy']:.1f} % ({100 * low:.1f} to {100 * high:.1f} %)"
     rows = [line for line in body.splitlines() if line.startswith("| test, through PEFT")]
@@ -141,3 +145,12 @@ def test_serving_with_vllm(make_run, causal, llama_dir, tmp_path):
     assert serving(type(adapter)(even, adapter.tensors, (), None), call, "tiny", merged=True).command == served.command
     export_trial(run, "000-t", tmp_path / "out", merge=False)
     assert "--lora-modules tiny-000-t=PATH_OF_THIS_FOLDER" in (tmp_path / "out" / "README.md").read_text()
+
+
+def test_a_repeat_names_the_trial_that_it_repeats(make_run, tmp_path):
+    run = make_run({"steps": 2, "eval_every": 2})
+    run.append_record(run.records()[0].model_copy(update={"trial_id": "000-t-seed1", "repeat_of": "000-t"}))
+    shutil.copytree(run.adapter_dir("000-t"), run.adapter_dir("000-t-seed1"))
+    export_trial(run, "000-t-seed1", tmp_path / "out", merge=False, check=False)
+    told = plain(to_html((tmp_path / "out" / "README.md").read_text(encoding="utf-8")))
+    assert "It repeats trial 000-t's configuration with another seed." in told

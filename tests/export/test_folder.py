@@ -50,7 +50,7 @@ def test_a_classifier(make_run, tmp_path, bert_dir, capfd):
     assert capfd.readouterr() == ("", "")
     assert (exported.folder, exported.warnings, exported.errors) == (target, (), ())
     assert {file.name for file in target.iterdir()} == {
-        "README.md", "adapter_config.json", "adapter_model.safetensors", "merged", "tokenizer.json",
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "merged", "splits.json", "tokenizer.json",
         "tokenizer_config.json", "train.py",
     }  # fmt: skip
     merged = AutoModelForSequenceClassification.from_pretrained(target / "merged")
@@ -160,7 +160,7 @@ def test_a_large_tokenizer_stays_with_the_base(make_run, tmp_path, bert_dir, mon
     monkeypatch.setattr(folder, "MOST_TOKENIZER_BYTES", 100)
     export_trial(make_run(), "000-t", tmp_path / "out", merge=False, check=False)
     assert {file.name for file in (tmp_path / "out").iterdir()} == {
-        "README.md", "adapter_config.json", "adapter_model.safetensors", "train.py"
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "splits.json", "train.py"
     }  # fmt: skip
     assert f"AutoTokenizer.from_pretrained('{bert_dir}')" in (tmp_path / "out" / "README.md").read_text()
 

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from lora_sweep.adapters import AdaptedModel, read_adapter
 from lora_sweep.export import export_trial
@@ -193,14 +195,55 @@ def test_the_script_runs_on_the_examples_that_were_set_aside(script_of, sentimen
     assert_same_examples(script, run)
     splits = json.loads((file.parent / "splits.json").read_text())
     assert {name: (part["of"], len(part["rows"])) for name, part in splits.items()} == {
-        "eval": ("train", 24), "test": ("train", 24)
+        "eval": ("train", 24), "test": ("train", 24), "holdout": ("train", 10)
     }  # fmt: skip
     out = run_script(file, tmp_path / "again")
-    assert "examples: train 192, eval 24, test 24\n" in out
+    assert "examples: train 182, eval 24, test 24, holdout 10\n" in out
+    assert not re.search("^holdout", out, re.M)
     assert re.findall(r"^step (\d+): eval accuracy", out, re.M) == ["5", "10"]
     assert re.search(r"^test: accuracy 0\.\d{4}, macro_f1 0\.\d{4}, loss \d\.\d{4}$", out, re.M)
     assert re.search(r"^the card: accuracy .* (in|out)side$", out, re.M)
     assert read_adapter(tmp_path / "again").tensors.keys() == read_adapter(run.adapter_dir("000-t")).tensors.keys()
+
+
+def test_without_a_check_the_hold_out_is_left_out_too(make_run, tmp_path):
+    run = make_run(SHORT)
+    exported = export_trial(run, "000-t", tmp_path / "out", merge=False, check=False)
+    assert not exported.warnings
+    assert_same_examples(runpy.run_path(str(tmp_path / "out" / "train.py")), run)
+
+
+def test_half_of_eval_is_the_test_part(script_of, sentiment_files):
+    data = {part: str(sentiment_files[part]) for part in ("train", "eval")}
+    task = {"type": "classification", "data": data, "text": "text", "label": "label", "max_length": 32}
+    script, run, file = script_of(SHORT, task=task)
+    assert_same_examples(script, run)
+    splits = json.loads((file.parent / "splits.json").read_text())
+    assert {name: part["of"] for name, part in splits.items()} == {"test": "eval", "holdout": "train"}
+
+
+def test_a_run_older_than_hold_outs(make_run, sentiment_files, tmp_path):
+    """Its sweep.yaml has no such key, and its trials trained on everything."""
+    files = {part: str(file) for part, file in sentiment_files.items()} | {"holdout": 0}
+    task = {"type": "classification", "data": files, "text": "text", "label": "label", "max_length": 32}
+    run = make_run(SHORT, task=task)
+    sweep = yaml.safe_load(run.sweep_file.read_text())
+    del sweep["task"]["data"]["holdout"]
+    run.sweep_file.write_text(yaml.safe_dump(sweep))
+    exported = export_trial(run, "000-t", tmp_path / "out", merge=False)
+    assert not exported.warnings and not (tmp_path / "out" / "splits.json").exists()
+    assert "holdout" not in encoded_task(read_subject(run, "000-t")).splits
+    assert_same_examples(runpy.run_path(str(tmp_path / "out" / "train.py")), run)
+
+
+def test_data_that_cannot_be_read_leave_no_script(make_run, sentiment_files, tmp_path):
+    files = {part: str(shutil.copy(file, tmp_path / f"{part}.csv")) for part, file in sentiment_files.items()}
+    task = {"type": "classification", "data": files, "text": "text", "label": "label", "max_length": 32}
+    run = make_run(SHORT, task=task)
+    (tmp_path / "train.csv").write_text("text,label\ngood,positive\nbad,negative\n" * 10)
+    exported = export_trial(run, "000-t", tmp_path / "out", merge=False, check=False)
+    assert [warning.split(":")[0] for warning in exported.warnings] == ["There is no train.py"]
+    assert not (tmp_path / "out" / "train.py").exists()
 
 
 def test_the_script_runs_for_a_language_model(script_of, causal, llama_dir):
