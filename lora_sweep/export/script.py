@@ -171,8 +171,8 @@ def _expected(subject: Subject, card: Figures | None) -> tuple[str, float, tuple
 
 def _set_aside(subject: Subject, checked: Check | NotChecked) -> dict[str, dict[str, Any]]:
     """Of each part that stands in no file of its own: of which part it was taken, and its rows there, from 1."""
-    data = subject.task["data"]
-    missing = [part for part in subject.info["data"]["parts"] if data.get(part) is None]
+    parts = subject.info["data"]["parts"]
+    missing = [part for part in (*_PARTS, HOLDOUT) if part in parts and "path" not in parts[part]]
     if not missing:
         return {}
     task = checked.task if isinstance(checked, Check) else encoded_task(subject)

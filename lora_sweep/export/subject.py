@@ -58,11 +58,9 @@ class Subject:
         return task
 
     def source_of(self, part: str) -> str:
-        """The part of the data whose rows hold those of `part`: itself where it was given."""
-        data = self.task.get("data") or {}
-        return next(
-            (one for one in (part, "eval" if part == "test" else "train") if data.get(one) is not None), "train"
-        )
+        """From which part `part` was set aside."""
+        has_eval = (self.task.get("data") or {}).get("eval") is not None
+        return "eval" if part == "test" and has_eval else "train"
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -115,8 +115,10 @@ def test_nothing_is_evaluated_on_other_data(make_run, tmp_path, sentiment_files)
     with Path(data["test"]).open("a") as stream:
         stream.write("good,positive\n")
     exported = export_trial(run, "000-t", tmp_path / "out", merge=False)
-    (warning,) = exported.warnings
-    assert warning.startswith(f"The exported files were not evaluated: {data['test']}: must still have the hash ")
+    changed = f"{data['test']}: must still have the hash "
+    no_script, not_evaluated = exported.warnings
+    assert no_script.startswith(f"There is no train.py: {changed}")  # the hold-out's rows cannot be told
+    assert not_evaluated.startswith(f"The exported files were not evaluated: {changed}")
     assert not exported.errors and exported.row is None and exported.figure == ""
     assert "The exported files were not evaluated" in (tmp_path / "out" / "README.md").read_text()
 
