@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import math
 
+import pandas as pd
 import pytest
 
 from lora_sweep.errors import RunFolderError
 from lora_sweep.importing import import_table
 from reports import pick, read_results, render_page
 from reports.configurations import configuration_summaries
+from reports.csv_files import write_csv
 from reports.doubts import doubts
 
 PLAIN = "run,lora_r,lr,eval_accuracy\na,8,1e-3,0.80\nb,16,1e-4,0.75\n"
@@ -232,3 +234,9 @@ def test_without_known_settings_every_trial_is_a_configuration_of_its_own(import
     assert results.trials["configuration"].nunique() == 3
     assert configuration_summaries(results, "eval") == ()
     assert "seeds" not in pick(results).why[0] and "3 seeds" not in pick(results).text
+
+
+@pytest.mark.parametrize("name", ["=a", "-b", "@c", "'plain"])
+def test_our_own_tables_come_back_as_they_were(imported, tmp_path, name) -> None:
+    file = write_csv(pd.DataFrame({"trial_id": [name, "z"], "accuracy": [0.8, 0.7]}), tmp_path / "own.csv")
+    assert imported(file.read_text()).trials["trial_id"].tolist() == [name, "z"]
