@@ -25,7 +25,7 @@ from reports.pick import Pick, pick
 from reports.results import MOST_COMPARED, Results, read_results
 from reports.statistics import Comparison, Evidence, TieSet, compare, gather, holm
 from reports.statistics.normal import Z95
-from reports.table import table_rows
+from reports.table import candidate_rows
 
 Agreement = Literal["same", "different", "unknown"]
 
@@ -50,8 +50,8 @@ class Side:
 
     @cached_property
     def texts(self) -> Mapping[str, Mapping[str, str]]:
-        """Trial to its `TableRow.texts`."""
-        return {row.name: row.texts for row in table_rows(self.results) if row.kind != "baseline"}
+        """Trial or cut to its `TableRow.texts`."""
+        return {row.name: row.texts for row in candidate_rows(self.results)}
 
 
 @dataclass(frozen=True)
@@ -97,16 +97,16 @@ class RunComparison:
 
     @cached_property
     def evidence(self) -> Evidence | None:
-        """The leading complete trials of all runs on the same evaluation examples."""
+        """The leading complete trials and cuts of all runs on the same evaluation examples."""
         if self.agreement("eval") == "different":
             return None
         most = MOST_COMPARED // len(self.sides)
-        rows = [(side, row) for side in self.sides for row in _rows(side.results.ranked("complete").head(most))]
+        rows = [(side, row) for side in self.sides for row in _rows(side.results.comparable().head(most))]
         return self._gather("eval", rows)
 
     @cached_property
     def ties(self) -> TieSet | None:
-        """Which complete trials of all runs cannot be told from the best of them; None where that is not known."""
+        """The trials and cuts of all runs that cannot be told from the best; None where that is not known."""
         evidence, best = self.evidence, self.leading.head(1)
         if evidence is None or best.empty or best["key"].iloc[0] not in evidence.trial_ids:
             return None
@@ -114,10 +114,10 @@ class RunComparison:
 
     @cached_property
     def leading(self) -> pd.DataFrame:
-        """The complete trials of all runs, best first, with the columns `run` and `key`."""
+        """The complete trials and cuts of all runs, best first, with the columns `run` and `key`."""
         frames = []
         for side in self.sides:
-            own = side.results.ranked("complete")
+            own = side.results.comparable()
             keys = [side.key(name) for name in own["trial_id"]]
             frames.append(own.assign(run=side.name, key=keys)[["run", "key", "trial_id", "quality"]])
         joined = pd.concat(frames, ignore_index=True)

@@ -14,6 +14,7 @@ from typing import Literal
 import pandas as pd
 
 from reports import units
+from reports.frame import UNKNOWN_TARGETS
 from reports.results import Results
 from reports.statistics import BesideBest, Evidence, compare_configurations
 
@@ -102,6 +103,13 @@ def ruled_out_over_seeds(results: Results) -> frozenset[str]:
     return frozenset(names & set(results.trials["trial_id"]))
 
 
+def held_over_seeds(results: Results) -> frozenset[str]:
+    """The search's trials whose configurations were trained with other seeds, which do not rule them out."""
+    held = [one for one in configuration_summaries(results, "eval") if one.seeds and not one.ruled_out]
+    names = {name for one in held for name in (one.trial_id, *dict(one.values))}
+    return frozenset(names & set(results.trials["trial_id"]))
+
+
 def seed_text(results: Results, trial_id: str) -> str:
     """How good the configuration of a trial is over seeds, a sentence or two; empty where it had a single seed."""
     for part in ("test", "eval"):
@@ -167,10 +175,16 @@ def _summary(group: _Group, part: Part, beside: BesideBest | None) -> Configurat
 
 
 def label(row: pd.Series) -> str:
-    """A trial's settings in words."""
-    dropout = f", dropout {units.number(row['dropout'], 2)}" if row["dropout"] > 0 else ""
-    size = f"rank {int(row['rank'])}, alpha {units.number(row['alpha'])}"
-    return f"{size}{dropout}, {row['target_label']}, rate {units.number(row['learning_rate'], 2)}"
+    """A trial's settings in words, without those that are not known; its id where none is."""
+    settings = (
+        ("rank ", units.number(row["rank"], 6)),
+        ("alpha ", units.number(row["alpha"])),
+        ("dropout ", units.number(row["dropout"], 2) if row["dropout"] > 0 else units.MISSING),
+        ("", units.MISSING if row["target_label"] == UNKNOWN_TARGETS else str(row["target_label"])),
+        ("rate ", units.number(row["learning_rate"], 2)),
+    )
+    known = [word + value for word, value in settings if value != units.MISSING]
+    return ", ".join(known) or str(row["trial_id"])
 
 
 def _mean_text(results: Results, own: ConfigurationSummary, part: Part) -> str:

@@ -18,6 +18,9 @@ NO_TARGETS = "no LoRA (head only)"
 UNKNOWN_TARGETS = "unknown targets"
 """The target label of a trial of which nobody knows what it adapts."""
 
+_MAIN_SETTINGS = frozenset({"rank", "alpha", "learning_rate", "target_modules"})
+"""Where none of them is known, nobody can say that two trials had the same settings."""
+
 _TRIAL_COLUMNS = (
     "trial_id", "status", "rank", "alpha", "alpha_over_rank", "dropout", "target_label", "learning_rate",
     "batch_size", "seed", "step", "reached_step", "steps", "share_of_budget", "quality", "test_quality",
@@ -156,13 +159,21 @@ def _trial_row(record: TrialRecord, tested: Mapping[str, Any], metric: Metric) -
     own |= {
         "alpha_over_rank": math.nan if {"alpha", "rank"} & unknown else config.alpha / config.rank,
         "target_label": target_label(record),
-        "configuration": fingerprint(config.model_dump(mode="json", exclude={"seed", *unknown})),
+        "configuration": _configuration(record),
         "reached_step": reached,
         "share_of_budget": math.nan if "steps" in unknown or math.isnan(reached) else min(1.0, reached / config.steps),
         "quality": finite(record.metrics.get(metric.name)),
         "share": _share(record),
     }
     return _hidden(own, record) | _prefixed("eval", record.metrics) | tested_metrics(tested, metric)
+
+
+def _configuration(record: TrialRecord) -> str:
+    """A name that trials share which differ in their seeds alone; of a trial without known settings its own."""
+    unknown = set(record.unknown)
+    if unknown >= _MAIN_SETTINGS:
+        return fingerprint({"trial_id": record.repeat_of or record.trial_id})
+    return fingerprint(record.config.model_dump(mode="json", exclude={"seed", *unknown}))
 
 
 def _reached(record: TrialRecord) -> float:

@@ -147,10 +147,26 @@ def _answer(results: Results, chosen: Pick) -> dict[str, Any]:
 
 
 def _trials(results: Results, chosen: Pick | None) -> dict[str, Any]:
-    rows = table_rows(results)
+    rows = table_rows(results, chosen.trial_id if chosen and chosen.is_cut else None)
     table = page_table.trials_table(rows, results, chosen.trial_id if chosen else None)
     constants = [(key.replace("_", " "), value) for key, value in page_table.constants(rows)]
-    return {"table": table, "constants": constants}
+    return {"table": table, "constants": constants, "ties": _ties(results, chosen)}
+
+
+def _ties(results: Results, chosen: Pick | None) -> str:
+    """Whom the table marks as tied, and how many cuts of which it shows none but the picked one."""
+    members = results.tied_candidates
+    if not members:
+        return ""
+    trials = len(results.tied or ())
+    size = units.plural(trials, "trial") + (
+        f" (and {units.plural(more, 'cut')})" if (more := len(members) - trials) else ""
+    )
+    shown = " Of cuts the table shows the picked one alone." if chosen is not None and chosen.is_cut else ""
+    return (
+        f"“tie” marks the {size} that cannot be told from the best (comparison with the best, 95 %, paired over "
+        f"examples).{shown}"
+    )
 
 
 def _failed(results: Results) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from lora_sweep.store import RunFolder
 from reports import units
 from reports.comparison import Pair, RunComparison, Side, compare_runs
 from reports.comparison_figure import get_fronts_info, plot_fronts
-from reports.page_parts import device_facts
+from reports.page_parts import device_facts, device_seconds_of_all
 from reports.rendering import page_figure, render, write_page
 from reports.sweep_difference import sweep_differences
 
@@ -84,13 +84,13 @@ def _run_facts(side: Side) -> Cells:
     """A run's values of `RUN_FACTS`."""
     results, choice = side.results, side.pick
     counts = [str(len(results.with_status(status))) for status in ("complete", "stopped", "failed")]
-    seconds = results.trials["device_seconds"].sum(min_count=1) if len(results.trials) else math.nan
+    seconds = device_seconds_of_all(results) if len(results.trials) else math.nan
     wall = results.info.get("wall_seconds")
     head = (
         str(results.section("model").get("name") or units.MISSING),
         str(results.info.get("status") or units.MISSING),
     )
-    tail = (units.duration(float(seconds)), units.duration(wall if isinstance(wall, (int, float)) else None))
+    tail = (units.duration(seconds), units.duration(wall if isinstance(wall, (int, float)) else None))
     if choice is None:
         return (*head, ", ".join(counts), *[units.MISSING] * 6, *tail)
     texts = side.texts[choice.trial_id]

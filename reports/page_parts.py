@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import pandas as pd
+
 from reports import units
 from reports.candidates import cut_words
 from reports.frame import UNKNOWN_TARGETS
@@ -150,10 +152,8 @@ def device_facts(results: Results) -> list[tuple[str, ...]]:
 def cost_facts(results: Results, pick: Pick | None) -> Facts:
     """What the whole sweep cost, and the pick's part of it."""
     trials, repeats = results.trials, results.repeats
-    # of what nobody measured the sum is unknown, and not 0
-    found, tokens = (float(trials[name].sum(min_count=min(1, len(trials)))) for name in ("device_seconds", "tokens"))
+    tokens, total = _sum(trials["tokens"]), device_seconds_of_all(results)
     again = float(repeats["device_seconds"].sum()) if len(repeats) else 0.0
-    total = again + found
     facts = [
         ("Device time of all trials", units.duration(total)),
         ("Tokens trained", units.count(tokens + (repeats["tokens"].sum() if len(repeats) else 0))),
@@ -170,6 +170,17 @@ def cost_facts(results: Results, pick: Pick | None) -> Facts:
     if pick is not None:
         facts.append(("Device time of the pick", units.duration(pick.chosen["device_seconds"])))
     return [(name, value) for name, value in facts if value != units.MISSING]
+
+
+def device_seconds_of_all(results: Results) -> float:
+    """What all trials took, with those that repeat others with new seeds; NaN where nobody measured it."""
+    repeats = results.repeats["device_seconds"]
+    return _sum(results.trials["device_seconds"]) + (float(repeats.sum()) if len(repeats) else 0.0)
+
+
+def _sum(values: pd.Series[float]) -> float:
+    # of what nobody measured the sum is unknown, and not 0
+    return float(values.sum(min_count=min(1, len(values))))
 
 
 def pick_command(results: Results, pick: Pick) -> str:

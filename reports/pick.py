@@ -20,7 +20,7 @@ import pandas as pd
 from lora_sweep.errors import ConfigError, RunFolderError
 from lora_sweep.store import RunFolder
 from reports import units
-from reports.configurations import ruled_out_over_seeds
+from reports.configurations import held_over_seeds, ruled_out_over_seeds
 from reports.frame import whole
 from reports.metric import Metric
 from reports.pick_cost import PARAMETERS, CostRule
@@ -44,8 +44,8 @@ class Pick:
             None when there is no other.
         as_trained: where `chosen` is a cut, the cheapest trial of the tie set; None where there is none.
         best: the best of all comparable candidates, without any limit; often `chosen` itself.
-        smaller: the smallest candidate that cannot be told apart from `chosen` and has fewer parameters; None where
-            `chosen` has the fewest of the tie set.
+        smaller: the smallest candidate that cannot be told apart from `chosen`, has fewer parameters and was not left
+            out because of other seeds; None where `chosen` has the fewest.
         against_best: `chosen` compared with `best` on the evaluation data; its gain is at most 0 as a rule.
         against_runner_up: `chosen` compared with `runner_up`; None without one.
         tied: how many other candidates cannot be told apart: from the best where `ties` is known, else from `chosen`;
@@ -60,6 +60,8 @@ class Pick:
         limits: what the pick had to keep to.
         parsimony: which members of the tie set were open to choice.
         ruled_out: members of the tie set that were left out because of other seeds.
+        unrepeated: members that come behind those that other seeds do not rule out, because theirs had no other seed;
+            empty where other seeds rule out nobody.
         by_name: whether it was asked for by its name.
     """
 
@@ -82,6 +84,7 @@ class Pick:
     limits: Limits = NO_LIMITS
     parsimony: Parsimony = "tie-set"
     ruled_out: tuple[str, ...] = ()
+    unrepeated: tuple[str, ...] = ()
     by_name: bool = False
 
     @property
@@ -116,6 +119,7 @@ class _Order:
     rows: pd.DataFrame
     costs: Mapping[str, float] | None = None
     ruled_out: tuple[str, ...] = ()
+    unrepeated: tuple[str, ...] = ()
 
 
 def pick(
@@ -123,7 +127,7 @@ def pick(
     *,
     trial: str | None = None,
     limits: Limits = NO_LIMITS,
-    cost: CostRule = PARAMETERS,
+    cost: CostRule | None = None,
     parsimony: Parsimony = "tie-set",
 ) -> Pick:
     """Choose the adapter to use.
@@ -136,20 +140,21 @@ def pick(
         run: the run folder, or what was read from it.
         trial: this trial or cut and no other, whatever its rank.
         limits: what it must keep to; they are applied before the tie set is found.
-        cost: what "cheapest" means.
+        cost: what "cheapest" means; by default the fewest trainable parameters, or the best figure where nobody knows
+            them.
         parsimony: `one-standard-error` chooses only among members of the tie set within one standard error of the
             best figure: a convention that gives up less quality, and no test.
 
     Raises:
         RunFolderError: no trial has a value of the metric.
         ConfigError: `trial` is unknown, failed, has no metric or breaks a limit, no candidate keeps to the limits, or
-            `cost` was measured for none of those that may be chosen.
+            a `cost` that was given was measured for none of those that may be chosen.
     """
     results = read_results(run)
     pool = _comparable(results)
     room = pool if trial is not None else limits.within(pool, results.metric)
     ties = results.ties(room) if room["status"].iloc[0] == "complete" else None
-    order = _order(room, ties, cost, parsimony, ruled_out_over_seeds(results))
+    order = _order(room, ties, cost, parsimony, results)
     if trial is not None:
         chosen = _named(results, trial)
         limits.check(chosen, results.metric)
@@ -158,7 +163,7 @@ def pick(
     bare = replace(
         _beside_others(results, pool, order, chosen, ties),
         within=len(room),
-        cost=cost,
+        cost=cost or PARAMETERS,
         limits=limits,
         parsimony=parsimony,
         by_name=trial is not None,
@@ -184,6 +189,11 @@ def _named(results: Results, trial: str) -> dict[str, Any]:
     if rows.empty and trial in set(failed["trial_id"]):
         error = failed.loc[failed["trial_id"] == trial, "error"].iloc[0]
         raise ConfigError("--trial", "must be a trial that did not fail", trial, f"It failed: {error}")
+    repeated = results.repeats.loc[results.repeats["trial_id"] == trial, "repeat_of"]
+    if len(repeated):
+        first = repeated.iloc[0]
+        rule = f"must be a candidate; this one repeats {first} with another seed and is none"
+        raise ConfigError("--trial", rule, trial, f"Take {first}; the report shows its seeds.")
     if rows.empty:
         ids = [str(name) for name in (*results.trials["trial_id"], *known.loc[known["kind"] == "cut", "trial_id"])]
         close = difflib.get_close_matches(trial, ids, n=5, cutoff=0.5) or ids[:5]
@@ -197,28 +207,39 @@ def _named(results: Results, trial: str) -> dict[str, Any]:
 
 
 def _order(
-    room: pd.DataFrame, ties: TieSet | None, cost: CostRule, parsimony: Parsimony, ruled_out: frozenset[str]
+    room: pd.DataFrame, ties: TieSet | None, cost: CostRule | None, parsimony: Parsimony, results: Results
 ) -> _Order:
-    """The tie set from the cheapest up, those ruled out behind it, then the others from the best down."""
+    """The tie set from the cheapest up, then the others from the best down.
+
+    Where other seeds rule out members, those that other seeds did not rule out come first, then those without other
+    seeds, then those ruled out.
+    """
     if ties is None:
         return _Order(room)
     marks = ties.within_one_error if parsimony == "one-standard-error" else ties.members
     members = [name for name, mark in zip(ties.trial_ids, marks, strict=True) if mark]
     inside = room["trial_id"].isin(members)
-    barred = inside & room["source"].isin(ruled_out)
+    barred = inside & room["source"].isin(ruled_out_over_seeds(results))
     if (barred == inside).all():
         barred[:] = False
-    open_to_choice = room[inside & ~barred]
-    costs = cost.values(open_to_choice)
-    if costs.isna().all():
+    held = inside & ~barred & room["source"].isin(held_over_seeds(results))
+    first = held if barred.any() and held.any() else inside & ~barred
+    later = inside & ~barred & ~first
+    rule = cost or PARAMETERS
+    costs = rule.values(room[first])
+    if cost is not None and costs.isna().all():
         raise ConfigError(
-            "--cost", "must have been measured for a member of the tie set", cost.formula, _unmeasured(cost)
+            "--cost", "must have been measured for one that is open to choice", rule.formula, _unmeasured(rule)
         )
-    # stable: among the equally cheap the better one stays first
-    places = costs.sort_values(kind="stable", na_position="last").index
-    rows = pd.concat([room.loc[places], room[barred], room[~inside]])
-    by_id = dict(zip(open_to_choice["trial_id"].astype(str), costs.astype(float), strict=True))
-    return _Order(rows, by_id, tuple(room.loc[barred, "trial_id"].astype(str)))
+    rows = pd.concat([_cheapest_first(room[first], rule), _cheapest_first(room[later], rule)])
+    by_id = dict(zip(room.loc[first, "trial_id"].astype(str), costs.astype(float), strict=True))
+    names = (tuple(room.loc[mask, "trial_id"].astype(str)) for mask in (barred, later))
+    return _Order(pd.concat([rows, room[barred], room[~inside]]), by_id, *names)
+
+
+def _cheapest_first(rows: pd.DataFrame, cost: CostRule) -> pd.DataFrame:
+    # stable: among the equally cheap, and where nobody knows what they cost, the better one stays first
+    return rows.loc[cost.values(rows).sort_values(kind="stable", na_position="last").index]
 
 
 def _unmeasured(cost: CostRule) -> str:
@@ -231,8 +252,9 @@ def _beside_others(
     results: Results, pool: pd.DataFrame, order: _Order, chosen: dict[str, Any], ties: TieSet | None
 ) -> Pick:
     others = order.rows[order.rows["trial_id"] != chosen["trial_id"]]
-    runner_up, best = _as_row(others) if len(others) else None, _as_row(pool)
-    tied, smaller = _tied(results, pool, chosen, ties)
+    left = others[~others["trial_id"].isin(order.ruled_out)]
+    runner_up, best = _as_row(left) if len(left) else None, _as_row(pool)
+    tied, smaller = _tied(results, pool, chosen, ties, order.ruled_out)
     trained = others[(others["kind"] == "trial") & others["trial_id"].isin(list(order.costs or ()))]
     return Pick(
         chosen=chosen,
@@ -251,17 +273,19 @@ def _beside_others(
         ties=ties,
         costs=order.costs,
         ruled_out=order.ruled_out,
+        unrepeated=order.unrepeated,
     )
 
 
 def _tied(
-    results: Results, pool: pd.DataFrame, chosen: Mapping[str, Any], ties: TieSet | None
+    results: Results, pool: pd.DataFrame, chosen: Mapping[str, Any], ties: TieSet | None, ruled_out: tuple[str, ...]
 ) -> tuple[int | None, dict[str, Any] | None]:
     """How many others are tied, and the smallest of them if it is smaller than the chosen one."""
     rest = pool[pool["trial_id"] != chosen["trial_id"]]
     if ties is not None:
         mask = rest["trial_id"].isin(ties.member_ids).to_numpy()
-        return int(mask.sum()), _smaller(rest[mask], chosen) if chosen["trial_id"] in ties.member_ids else None
+        open_to_choice = rest[mask & ~rest["trial_id"].isin(ruled_out).to_numpy()]
+        return int(mask.sum()), _smaller(open_to_choice, chosen) if chosen["trial_id"] in ties.member_ids else None
     rest = rest.head(MOST_COMPARED)
     compared = [results.compare(chosen, row) for row in rest.to_dict("records")]
     if any(one.told_apart is None for one in compared):

@@ -93,6 +93,8 @@ def worth(metric: Metric, difference: Comparison) -> str:
 def _beside_best(pick: Pick) -> str:
     metric, difference, saved = pick.metric, pick.against_best, pick.parameters_saved
     size = f"{units.count(abs(saved))} {'fewer' if saved > 0 else 'more'} parameters" if saved else "as many parameters"
+    if math.isnan(pick.best["trainable_parameters"] - pick.chosen["trainable_parameters"]):
+        size = "a size that cannot be compared"
     best = f"the best figure, that of {pick.best['trial_id']}"
     if difference.gain == 0:
         return f"It is equal to {pick.best['trial_id']}, which has the best figure, with {size}."

@@ -39,6 +39,7 @@ def pick_data(pick: Pick, results: Results) -> dict[str, Any]:
         "parsimony": pick.parsimony,
         "tie_set": None if pick.ties is None else _tie_set(pick.ties),
         "ruled_out_over_seeds": pick.ruled_out,
+        "behind_for_want_of_seeds": pick.unrepeated,
     }
 
 

@@ -80,9 +80,16 @@ def test_examples(row: Mapping[str, Any], results: Results) -> int | None:
 
 def seed_sentence(results: Results, row: Mapping[str, Any] | None = None) -> str:
     """How good the configuration of a trial is, over seeds, or that one seed cannot say it."""
-    told = "" if row is None else seed_text(results, str(row["trial_id"]))
+    is_cut = row is not None and row["kind"] == "cut"
+    told = "" if row is None else seed_text(results, str(row["source"]))
     if told:
-        return told
+        return f"{told} The seeds are of the uncut configuration; the cut was not made again." if is_cut else told
+    if row is not None and len(results.repeats):
+        which = "this configuration" if not is_cut else "its uncut configuration"
+        return (
+            "The intervals are over examples: how good this adapter is. How good its configuration is, one seed cannot "
+            f"say: {which} was not among those trained again."
+        )
     if seeds_per_configuration(results) == 1:
         return (
             "The intervals are over examples: how good each adapter is. How good its configuration is, one seed cannot "
@@ -134,13 +141,30 @@ def _choice(pick: Pick) -> str:
         return f"{_subject(chosen)} alone can be the best of those compared{room}: {value}.{_what(chosen)}"
     if members == 1:
         return f"{_subject(chosen)} alone can be the best{room}: {value}.{_what(chosen)}"
-    rule = " and lie within one standard error of it" if pick.parsimony == "one-standard-error" else ""
-    how = pick.cost.text(dict(chosen), (pick.costs or {})[pick.trial_id])
+    return f"{_subject(chosen)} {_of_several(pick, pick.ties, room)}.{_what(chosen)}"
+
+
+def _of_several(pick: Pick, ties: TieSet, room: str) -> str:
+    """What a choice among the members of a tie set went by, and among how many."""
+    costs, by_error = pick.costs or {}, pick.parsimony == "one-standard-error"
+    members = int(ties.within_one_error.sum()) if by_error else len(ties.member_ids)
+    rule = f" and {'lie' if members > 1 else 'lies'} within one standard error of it" if by_error else ""
+    tied = f"{members:,} that cannot be told from the best{room}{rule}" if members > 1 else ""
+    alone = f"that cannot be told from the best{room}{rule}"
+    of = f"{len(costs):,} open to choice, of the {tied}" if len(costs) < members else tied
+    if all(math.isnan(cost) for cost in costs.values()):
+        figure = f"{pick.metric.text(pick.chosen['quality'])} {pick.metric.title} on the evaluation data"
+        found = (
+            f"has the best figure of the {of}" if len(costs) > 1 else f"is the only one open to choice of the {tied}"
+        )
+        return f"{found}: {figure}. The cost had no part: it is not known" if members > 1 else f"is the one {alone}"
+    how = pick.cost.text(dict(pick.chosen), costs[pick.trial_id])
+    if members == 1:
+        return f"is the only one {alone} ({how})"
+    if len(costs) == 1:
+        return f"is the only one open to choice ({how}) of the {tied}"
     least = pick.cost.single.least if pick.cost.single else f"lowest cost by {pick.cost.formula}"
-    return (
-        f"{_subject(chosen)} has the {least} ({how}) of the {members} that cannot be told from the "
-        f"best{room}{rule}.{_what(chosen)}"
-    )
+    return f"has the {least} ({how}) of the {of}"
 
 
 def pool_words(pick: Pick) -> str:
@@ -230,6 +254,12 @@ def _left_out(pick: Pick) -> Iterator[str]:
     if pick.ruled_out:
         names = ", ".join(pick.ruled_out[:5]) + (" and others" if len(pick.ruled_out) > 5 else "")
         yield f"Left out of the choice, because with other seeds their configuration is ruled out as the best: {names}."
+    if pick.unrepeated:
+        names = ", ".join(pick.unrepeated[:5]) + (" and others" if len(pick.unrepeated) > 5 else "")
+        yield (
+            "Configurations that were trained with other seeds and not ruled out come first; behind them, because they "
+            f"were not: {names}."
+        )
 
 
 def _parsimony(pick: Pick) -> Iterator[str]:

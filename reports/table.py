@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pandas as pd
 
 from lora_sweep.store import RunFolder
 from reports import units
+from reports.candidates import describe
 from reports.frame import NO_TARGETS, UNKNOWN_TARGETS, whole
 from reports.results import Results, read_results, sort_by_quality
 
@@ -81,15 +82,37 @@ class TableRow:
         return (place, self.name, *(self.texts[name] for name in names))
 
 
-def table_rows(run: RunFolder | Results) -> list[TableRow]:
-    """All lines: complete trials and baselines by quality, then stopped trials by quality. Failed trials have none."""
+def table_rows(run: RunFolder | Results, cut: str | None = None) -> list[TableRow]:
+    """All lines: complete trials and baselines by quality, then stopped trials by quality. Failed trials have none.
+
+    Args:
+        run: the run folder, or what was read from it.
+        cut: a cut adapter that is to stand among the complete trials, without a number.
+    """
     results = read_results(run)
     complete = results.ranked("complete").assign(kind="complete")
     complete["place"] = range(1, len(complete) + 1)
     baselines = results.baselines.assign(kind="baseline", trial_id=results.baselines["name"])
     first = [_row(one, results) for frame in (complete, baselines) for one in _dicts(frame)]
     stopped = sort_by_quality(results.with_status("stopped"), results.metric).assign(kind="stopped")
+    cuts = results.candidates[results.candidates["kind"] == "cut"]
+    first += [_candidate_row(one, results) for one in _dicts(cuts[cuts["trial_id"] == cut])]
     return _by_quality(first, results) + [_row(one, results) for one in _dicts(stopped)]
+
+
+def candidate_rows(run: RunFolder | Results) -> list[TableRow]:
+    """A line for every trial that did not fail and for every cut, without numbers, in the order of the run."""
+    results = read_results(run)
+    return [_candidate_row(one, results) for one in _dicts(results.candidates)]
+
+
+def _candidate_row(row: dict[str, Any], results: Results) -> TableRow:
+    found = _row(row | {"kind": row["status"]}, results)
+    if row["kind"] != "cut":
+        return found
+    tied = None if results.tied_candidates is None else row["trial_id"] in results.tied_candidates
+    texts = {**found.texts, "rank": row["rank_text"], "tie": _tie(tied)}
+    return replace(found, tied=tied, texts=texts, note=describe(row))
 
 
 def summary_table(run: RunFolder | Results, top: int = 5) -> list[TableRow]:
@@ -158,7 +181,7 @@ def _texts(row: Mapping[str, Any], results: Results) -> dict[str, str]:
     return {
         "quality": metric.text(row["quality"]),
         "interval": metric.interval_text(row["bounds"]) if row["bounds"] else units.MISSING,
-        "tie": "tie" if row["tied"] else "" if row["tied"] is False else units.MISSING,
+        "tie": _tie(row["tied"]),
         "test": metric.text(row["test_quality"]),
         "test_interval": metric.interval_text(row["test_bounds"]) if row["test_bounds"] else units.MISSING,
         "rank": units.MISSING if math.isnan(rank) else str(int(rank)),
@@ -174,6 +197,10 @@ def _texts(row: Mapping[str, Any], results: Results) -> dict[str, str]:
         "solo_time": f"{solo} ({source})" if isinstance(source, str) and solo != units.MISSING else solo,
         "step": _step(whole(row.get("reached_step")), whole(row.get("steps"))),
     }
+
+
+def _tie(tied: bool | None) -> str:
+    return "tie" if tied else "" if tied is False else units.MISSING
 
 
 def _targets(label: object) -> str:

@@ -29,10 +29,10 @@ MinQuality = Annotated[
     str | None, typer.Option(metavar="X", help="At least this on the evaluation data (at most, where lower is better).")
 ]
 Costs = Annotated[
-    str,
+    str | None,
     typer.Option(
         metavar="COST",
-        help="What cheapest means: parameters, bytes, latency, memory, train-time, or parameters=0.5,latency=0.5.",
+        help="Cheapest in: parameters (default), bytes, latency, memory, train-time, or parameters=0.5,latency=0.5.",
     ),
 ]
 OneError = Annotated[str, typer.Option(help="tie-set, or one-standard-error: a stricter convention inside it.")]
@@ -88,7 +88,7 @@ def pick(
     max_bytes: MaxBytes = None,
     max_latency: MaxLatency = None,
     min_quality: MinQuality = None,
-    cost: Costs = "parameters",
+    cost: Costs = None,
     parsimony: OneError = "tie-set",
     export: Annotated[Path | None, typer.Option(help="Write the adapter into this new folder.")] = None,
     merge: Annotated[bool, typer.Option(help="With --export: write the merged model to EXPORT/merged too.")] = False,
@@ -114,7 +114,7 @@ def pick(
         results,
         trial=trial,
         limits=limits,
-        cost=CostRule.parse(cost),
+        cost=None if cost is None else CostRule.parse(cost),
         parsimony="one-standard-error" if parsimony == "one-standard-error" else "tie-set",
     )
     exported = None

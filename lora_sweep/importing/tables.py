@@ -17,6 +17,8 @@ from lora_sweep.importing.mapping import ImportMap
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _SEPARATORS = ",;\t|"
+_GUARDED = ("'=", "'+", "'-", "'@", "'\t", "'\n")
+"""Beginnings of fields with the apostrophe that keeps spreadsheets from running them (our own tables have it too)."""
 
 
 @dataclass(frozen=True)
@@ -117,13 +119,17 @@ def _csv_rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list
     try:
         for row in reader:
             if row:
-                yield begins, row
+                yield begins, [_unguarded(field) for field in row]
             begins = reader.line_num + 1
     except csv.Error as error:
         fix = "A field that begins with a double quote must end with one, and quotes inside are doubled."
         raise DataError(f"{path}: line {begins}", f"must be well-formed csv ({error})", None, fix) from None
     finally:
         csv.field_size_limit(limit)
+
+
+def _unguarded(field: str) -> str:
+    return field[1:] if field.startswith(_GUARDED) else field
 
 
 def _from_jsonl(path: Path, text: str) -> Table:

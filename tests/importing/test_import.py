@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import math
 
+import pandas as pd
 import pytest
 
 from lora_sweep.errors import RunFolderError
 from lora_sweep.importing import import_table
-from reports import pick, read_results
+from reports import pick, read_results, render_page
+from reports.configurations import configuration_summaries
+from reports.csv_files import write_csv
 from reports.doubts import doubts
 
 PLAIN = "run,lora_r,lr,eval_accuracy\na,8,1e-3,0.80\nb,16,1e-4,0.75\n"
@@ -217,3 +220,23 @@ def test_ten_thousand_trials(write) -> None:
     rows = [f"t{i},{2 ** (i % 6)},{1e-4 * (1 + i % 90)},{0.5 + (i * 7919 % 4000) / 1e4}" for i in range(10_000)]
     folder = import_table(write("large.csv", "trial_id,lora_r,lr,accuracy\n" + "\n".join(rows)))
     assert len(read_results(folder).trials) == 10_000
+
+
+def test_seeds_of_a_table_without_ranks(imported) -> None:
+    rows = "".join(f"{rate}-{seed},{rate},{seed},{0.8 + seed / 100}\n" for rate in ("1e-3", "1e-4") for seed in (0, 1))
+    results = imported("trial_id,lr,seed,accuracy\n" + rows)
+    assert {one.configuration for one in configuration_summaries(results, "eval")} == {"rate 1e-3", "rate 1e-4"}
+    assert "rate 1e-3" in render_page(results)
+
+
+def test_without_known_settings_every_trial_is_a_configuration_of_its_own(imported) -> None:
+    results = imported("trial_id,seed,accuracy\na,0,0.8\nb,1,0.7\nc,2,0.6\n")
+    assert results.trials["configuration"].nunique() == 3
+    assert configuration_summaries(results, "eval") == ()
+    assert "seeds" not in pick(results).why[0] and "3 seeds" not in pick(results).text
+
+
+@pytest.mark.parametrize("name", ["=a", "-b", "@c", "'plain"])
+def test_our_own_tables_come_back_as_they_were(imported, tmp_path, name) -> None:
+    file = write_csv(pd.DataFrame({"trial_id": [name, "z"], "accuracy": [0.8, 0.7]}), tmp_path / "own.csv")
+    assert imported(file.read_text()).trials["trial_id"].tolist() == [name, "z"]

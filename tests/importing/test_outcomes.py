@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lora_sweep.errors import InputError
-from reports import pick
+from lora_sweep.errors import ConfigError, InputError
+from reports import CostRule, pick, render_page
 
 TABLE = "trial_id,accuracy,trainable_parameters\na,0.85,9000\nb,0.835,500\nc,0.5,100\n"
 RIGHT = {"a": (340, 0), "b": (334, 20), "c": (200, 0)}
@@ -103,3 +103,17 @@ def test_outcomes_are_refused(imported, outcomes, message) -> None:
     with pytest.raises(InputError) as refused:
         imported(TABLE, outcomes=outcomes)
     assert message in str(refused.value)
+
+
+def test_without_known_parameters_the_best_figure_of_the_tie_set_is_picked(imported) -> None:
+    results = imported("trial_id,accuracy\na,0.85\nb,0.835\nc,0.5\n", outcomes=correct_only())
+    found = pick(results)
+    assert (found.trial_id, found.runner_up["trial_id"]) == ("a", "b")
+    assert found.why[0] == (
+        "Trial a has the best figure of the 2 that cannot be told from the best: 85.0 % accuracy on the evaluation "
+        "data. The cost had no part: it is not known."
+    )
+    assert "85.0 % accuracy" in render_page(results)
+    assert pick(results, parsimony="one-standard-error").trial_id == "a"
+    with pytest.raises(ConfigError, match="must have been measured for one that is open to choice"):
+        pick(results, cost=CostRule.parse("parameters"))

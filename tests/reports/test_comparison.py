@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from lora_sweep.errors import ConfigError
+from lora_sweep.store import RunFolder
 from reports import write_comparison
 from reports.comparison import compare_runs
 from reports.comparison_figure import get_fronts_info, plot_fronts
@@ -213,3 +214,16 @@ def test_opens_in_a_browser_without_an_error(make_side, tmp_path: Path) -> None:
     done = subprocess.run([str(CHROMIUM), *flags, page.as_uri()], capture_output=True, text=True, timeout=60)
     assert "CONSOLE" not in done.stderr, done.stderr
     assert done.stdout.count('class="main-svg"') >= 1
+
+
+def test_picks_that_are_cuts(make_tied, add_cuts, make_info, tmp_path) -> None:
+    run = make_tied(name="one")
+    add_cuts(run, {"a@rank2": (338, 3, 3_000), "c@energy90": (330, 12, 9_000)})
+    other = tmp_path / "other"
+    shutil.copytree(run.path, other)
+    compared = compare_runs([run, RunFolder.open(other)])
+    assert [side.pick.trial_id for side in compared.sides] == ["a@rank2"] * 2
+    assert {"run: a@rank2", "other: a@rank2"} <= set(compared.ties.member_ids)
+    assert set(compared.leading["key"]) >= {"run: a@rank2", "other: c@energy90"}
+    html = unescape(render_comparison(compared))
+    assert "a@rank2" in html and "rank 2, alpha 4 (2r), attention-qv" in html and "1 to 3" in html

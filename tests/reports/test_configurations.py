@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lora_sweep.errors import ConfigError
 from reports import pick, read_results, render_page, table_rows, write_tables
 from reports.configurations import configuration_summaries, ruled_out_over_seeds, seed_text
 from reports.figures import get_front_info, get_learning_curves_info
 from reports.page_configurations import seed_figures, seed_section
+from reports.pick_text import seed_sentence
 from reports.statistics import compare_configurations
 
 EXAMPLES = 500
@@ -190,3 +192,44 @@ def test_the_figure_has_a_dot_for_every_seed(make_seeds) -> None:
 def test_a_run_with_one_seed_has_no_section(full_run) -> None:
     assert seed_section(read_results(full_run)) is None
     assert 'id="seeds"' not in render_page(full_run)
+
+
+RIVALS = {
+    "a": (0.90, {"make": {"parameters": 90_000}}), "b": (0.89, {"make": {"parameters": 10_000}}),
+    "c": (0.89, {"make": {"parameters": 500}}), "d": (0.30, {}),
+    **{name: one for name, one in FINALISTS.items() if "-" in name},
+}  # fmt: skip
+
+
+def test_those_that_other_seeds_did_not_rule_out_come_before_untested_ones(make_seeds) -> None:
+    found = pick(make_seeds(RIVALS))
+    assert set(found.ties.member_ids) == {"a", "b", "c"}
+    assert (found.trial_id, found.ruled_out, found.unrepeated) == ("a", ("b",), ("c",))
+    # b is smaller and cannot be told apart, but other seeds rule it out
+    assert found.runner_up["trial_id"] == "c" and found.smaller["trial_id"] == "c"
+    assert found.why[0].startswith(
+        "Trial a is the only one open to choice (90k) of the 3 that cannot be told from the best"
+    )
+    assert "ruled out as the best: b." in found.text and "because they were not: c." in found.text
+
+
+def test_only_those_open_to_choice_are_counted(make_seeds) -> None:
+    found = pick(make_seeds({name: one for name, one in RIVALS.items() if name != "c"}))
+    assert found.trial_id == "a" and found.smaller is None and found.runner_up["trial_id"] == "d"
+    assert "is the only one open to choice (90k) of the 2 that cannot be told" in found.why[0]
+
+
+def test_what_is_said_of_seeds_where_others_were_trained_again(make_seeds) -> None:
+    results = read_results(make_seeds(RIVALS))
+    row = pick(results, trial="c").chosen
+    assert "this configuration was not among those trained again" in seed_sentence(results, row)
+    cut = {**pick(results, trial="a").chosen, "trial_id": "a@rank2", "kind": "cut"}
+    assert seed_sentence(results, cut).startswith("Its configuration was trained again with 3 new seeds")
+    assert seed_sentence(results, cut).endswith("The seeds are of the uncut configuration; the cut was not made again.")
+    unknown = {**row, "trial_id": "c@rank2", "kind": "cut"}
+    assert "its uncut configuration was not among" in seed_sentence(results, unknown)
+
+
+def test_a_repeat_cannot_be_asked_for(make_seeds) -> None:
+    with pytest.raises(ConfigError, match="this one repeats a with another seed and is none"):
+        pick(make_seeds(FINALISTS), trial="a-seed2")

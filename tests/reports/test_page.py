@@ -7,7 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from reports import render_page, write_report
+from reports import read_results, render_page, write_report
+from reports.page_parts import cost_facts, device_seconds_of_all
 
 EVIL = "<script>alert('x')</script>"
 
@@ -163,3 +164,11 @@ def test_importing_reports_loads_nothing_heavy() -> None:
     )
     root = Path(__file__).parents[2]
     subprocess.run([sys.executable, "-c", check], check=True, cwd=root)
+
+
+def test_the_device_time_of_all_trials_is_one_figure(make_run, make_record) -> None:
+    again = make_record("a-seed2", 0.7, cost={"device_seconds": 40.0}).model_copy(update={"repeat_of": "a"})
+    run = make_run([make_record("a", 0.8, cost={"device_seconds": 20.0}), again])
+    results = read_results(run)
+    assert device_seconds_of_all(results) == 60
+    assert dict(cost_facts(results, None))["Device time of all trials"] == "1 min"

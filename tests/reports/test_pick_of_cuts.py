@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
+from html import unescape
 
 import pytest
 
 from lora_sweep.errors import ConfigError
-from reports import pick, read_results, render_page
+from reports import pick, read_results, render_page, table_rows
 from reports.doubts import doubts
 from reports.pick_data import pick_data
 
@@ -95,7 +96,10 @@ def test_data_for_programs(run) -> None:
 def test_the_page_shows_a_picked_cut(run) -> None:
     page = render_page(run)
     assert "Cut <strong>a@rank4</strong>" in page and "<dd>Trial a cut to rank 4 by SVD, with no further" in page
-    assert "“tie” marks the 3 that cannot" in page and "Asterisks: trained trials cut to lower ranks" in page
+    assert (
+        "“tie” marks the 3 trials (and 1 cut) that cannot" in page
+        and "Asterisks: trained trials cut to lower ranks" in page
+    )
 
 
 def test_the_doubts_count_cuts(run) -> None:
@@ -128,3 +132,15 @@ def test_what_other_seeds_rule_out_is_not_chosen(run, monkeypatch) -> None:
     # where it would leave nobody, it decides nothing
     monkeypatch.setattr(module, "ruled_out_over_seeds", lambda results: frozenset({"a", "b", "c"}))
     assert pick(run).trial_id == "a@rank4" and pick(run).ruled_out == ()
+
+
+def test_the_table_has_a_row_for_the_picked_cut(run) -> None:
+    results = read_results(run)
+    row = next(row for row in table_rows(results, "a@rank4") if row.name == "a@rank4")
+    assert (row.kind, row.place, row.tied, row.texts["rank"]) == ("complete", None, True, "4")
+    assert "a@rank4" not in {row.name for row in table_rows(results)}
+    page = unescape(render_page(results))
+    trials, cuts = len(results.tied), len(results.tied_candidates) - len(results.tied)
+    assert f"marks the {trials} trials (and {cuts} cut" in page and "Of cuts the table shows the picked one" in page
+    table = page[page.index('id="trials-table"') :]
+    assert 'class="tag">pick' in table[: table.index("</table>")]
