@@ -89,12 +89,12 @@ def _selection(results: Results, pick: Pick) -> Iterator[str]:
         yield "Only one trial could be compared, so nothing was chosen."
     elif math.isnan(chosen["test_quality"]):
         yield (
-            f"The pick has no test figure. The evaluation data chose it among {evaluated}{by_scheduler}, "
+            f"The pick has no test figure. The evaluation data chose it among {evaluated:,}{by_scheduler}, "
             "and what is chosen for its figure looks better than it is."
         )
     else:
         yield (
-            f"The evaluation data chose it among {evaluated}{by_scheduler}, "
+            f"The evaluation data chose it among {evaluated:,}{by_scheduler}, "
             f"so its {metric.text(chosen['quality'])} there flatters; "
             f"the test figure, {metric.text(chosen['test_quality'])}, had no part in the choice."
         )
