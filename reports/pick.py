@@ -228,9 +228,7 @@ def _order(
     rule = cost or PARAMETERS
     costs = rule.values(room[first])
     if cost is not None and costs.isna().all():
-        raise ConfigError(
-            "--cost", "must have been measured for one that is open to choice", rule.formula, _unmeasured(rule)
-        )
+        raise ConfigError("--cost", "must have been measured for one that is open to choice", rule.formula, rule.remedy)
     rows = pd.concat([_cheapest_first(room[first], rule), _cheapest_first(room[later], rule)])
     by_id = dict(zip(room.loc[first, "trial_id"].astype(str), costs.astype(float), strict=True))
     names = (tuple(room.loc[mask, "trial_id"].astype(str)) for mask in (barred, later))
@@ -240,12 +238,6 @@ def _order(
 def _cheapest_first(rows: pd.DataFrame, cost: CostRule) -> pd.DataFrame:
     # stable: among the equally cheap, and where nobody knows what they cost, the better one stays first
     return rows.loc[cost.values(rows).sort_values(kind="stable", na_position="last").index]
-
-
-def _unmeasured(cost: CostRule) -> str:
-    if cost.includes("latency"):
-        return "`lora-sweep analyze RUN --top N` measures the latency of the N leading trials; cuts are not timed."
-    return "The records of this run do not hold it."
 
 
 def _beside_others(

@@ -97,6 +97,13 @@ class CostRule:
             return self.weights[0][0]
         return " + ".join(f"{weight:g} {name}" for name, weight in self.weights)
 
+    @property
+    def remedy(self) -> str:
+        """What to do where it was measured for nobody."""
+        if self.includes("latency"):
+            return "`lora-sweep analyze RUN --top N` measures the latency of the N leading trials; cuts are not timed."
+        return "The records of this run do not hold it."
+
     def includes(self, name: str) -> bool:
         """Whether this cost counts."""
         return name in dict(self.weights)
