@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from numbers import Real
 from typing import Any
 
 import pandas as pd
@@ -136,7 +137,8 @@ def target_label(record: TrialRecord) -> str:
 
 def finite(value: object) -> float:
     """A number as a float; NaN for anything else and for infinities."""
-    if isinstance(value, (int, float)) and math.isfinite(value):
+    # numpy's numbers are Real, though not all of them are int or float
+    if isinstance(value, Real) and math.isfinite(value):
         return float(value)
     return math.nan
 

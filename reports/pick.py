@@ -132,14 +132,15 @@ def pick(
 ) -> Pick:
     """Choose the adapter to use.
 
-    The cheapest of the complete candidates within the limits that cannot be told from the best of them by the run's
-    metric at the kept evaluation. Equals are decided by quality, then by parameters, then by id. Without outcomes: the
-    best figure, equals by fewer parameters. Only when no trial is complete, the best of the stopped ones.
+    The cheapest within the limits of the complete candidates that cannot be told from the best by the run's metric at
+    the kept evaluation; where none of these keeps to the limits, of those that cannot be told from the best that does.
+    Equals are decided by quality, then by parameters, then by id. Without outcomes: the best figure, equals by
+    fewer parameters. Only when no trial is complete, the best of the stopped ones.
 
     Args:
         run: the run folder, or what was read from it.
         trial: this trial or cut and no other, whatever its rank.
-        limits: what it must keep to; they are applied before the tie set is found.
+        limits: what it must keep to.
         cost: what "cheapest" means; by default the fewest trainable parameters, or the best figure where nobody knows
             them.
         parsimony: `one-standard-error` chooses only among members of the tie set within one standard error of the
@@ -153,7 +154,7 @@ def pick(
     results = read_results(run)
     pool = _comparable(results)
     room = pool if trial is not None else limits.within(pool, results.metric)
-    ties = results.ties(room) if room["status"].iloc[0] == "complete" else None
+    ties = _ties(results, pool, room)
     order = _order(room, ties, cost, parsimony, results)
     if trial is not None:
         chosen = _named(results, trial)
@@ -169,6 +170,17 @@ def pick(
         by_name=trial is not None,
     )
     return replace(bare, why=tuple(explain(bare, results)))
+
+
+def _ties(results: Results, pool: pd.DataFrame, room: pd.DataFrame) -> TieSet | None:
+    """The tie set of all candidates; of those within the limits, where no member keeps to them.
+
+    So a limit that the pick keeps to already does not change the pick.
+    """
+    if room["status"].iloc[0] != "complete":
+        return None
+    ties = results.ties(pool)
+    return results.ties(room) if ties is None or room["trial_id"].isin(ties.member_ids).sum() == 0 else ties
 
 
 def _comparable(results: Results) -> pd.DataFrame:

@@ -34,7 +34,8 @@ def baselines(pick: Pick, results: Results, test_examples: int | None) -> Iterat
             worse.append(f"{metric.difference_text(found.gain)} better than {row['name']} ({worth(metric, found)})")
         else:
             value, where = metric.text(row[column]), "test" if part == "test" else "evaluation"
-            yield f"The baseline {row['name']} is no worse: {value} on the {where} data. This adapter gained nothing."
+            no_worse = f"The baseline {row['name']} is no worse: {value} on the {where} data."
+            yield f"{no_worse} Nothing shows that this adapter gained anything."
     if worse:
         where = "On the test data" if part == "test" else "On the evaluation data, which chose it,"
         yield f"{where} it is {' and '.join(worse)}."

@@ -90,7 +90,8 @@ def _outcomes(frame: pd.DataFrame) -> Outcomes:
     shifted = logits - logits.max(axis=1, keepdims=True)
     nll = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
     predictions = frame["prediction"].to_numpy(dtype=np.int64)
-    return Outcomes(split, ("it",), ids, labels, predictions[None], nll[None], classes=logits.shape[1])
+    hits = (predictions == labels)[None]
+    return Outcomes(split, ("it",), ids, labels, predictions[None], hits, nll[None], classes=logits.shape[1])
 
 
 def _logits(frame: pd.DataFrame) -> np.ndarray:
