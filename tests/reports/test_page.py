@@ -39,7 +39,7 @@ def test_reads_as_an_answer(full_run) -> None:
     text = visible(render_page(full_run))
     order = ["Which LoRA?", "What to doubt", "Efficiency and quality", "What quality costs", "Accuracy over rank",
              "Accuracy over steps", "Cost Wall", "Failed trials Trial", "How it was run Model",
-             "sweep.yaml", "How to use the pick"]  # fmt: skip
+             "How to use the pick"]  # fmt: skip
     places = [text.index(part) for part in order]
     assert places == sorted(places)
     for fact in ("Trial t03", "87.8 %", "95 % interval", "512 examples", "one seed", "3 of 16 trials early",
