@@ -90,8 +90,16 @@ def _outcomes(frame: pd.DataFrame) -> Outcomes:
     shifted = logits - logits.max(axis=1, keepdims=True)
     nll = np.log(np.exp(shifted).sum(axis=1)) - shifted[np.arange(len(labels)), labels]
     predictions = frame["prediction"].to_numpy(dtype=np.int64)
-    hits = (predictions == labels)[None]
-    return Outcomes(split, ("it",), ids, labels, predictions[None], hits, nll[None], classes=logits.shape[1])
+    return Outcomes(
+        split,
+        ("it",),
+        ids,
+        labels=labels,
+        predictions=predictions[None],
+        hits=(predictions == labels)[None],
+        nll=nll[None],
+        classes=logits.shape[1],
+    )
 
 
 def _logits(frame: pd.DataFrame) -> np.ndarray:
