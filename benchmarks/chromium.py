@@ -96,7 +96,7 @@ class Chromium:
             raise RuntimeError(json.dumps(found["exceptionDetails"]))
         return found["result"].get("value")
 
-    def wait_for(self, expression: str, seconds: float = 20.0) -> None:
+    def wait_for(self, expression: str, seconds: float = 60.0) -> None:
         """Wait until an expression is true in the page."""
         self._wait(lambda: self.evaluate(expression), seconds)
 
@@ -132,7 +132,7 @@ class Chromium:
         result: dict[str, Any] = reply["result"]
         return result
 
-    def _wait(self, done: Any, seconds: float = 30.0) -> None:
+    def _wait(self, done: Any, seconds: float = 60.0) -> None:
         end = time.monotonic() + seconds
         while not done():
             if time.monotonic() > end:
