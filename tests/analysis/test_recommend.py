@@ -50,6 +50,7 @@ def test_planted_changes_are_found(make_run: Any, planted_raw: PlantedRaw) -> No
     assert session.run.analysis("recommendation")
 
 
+@pytest.mark.slow
 def test_where_nothing_is_to_be_learned_the_layers_do_not_differ(make_run: Any, planted_raw: PlantedRaw) -> None:
     run = make_run({"t": UNIFORM}, **planted_raw(0.0))
     assert not recommend(without_judges(open_session(run, "cpu")))["check"]["differs"]

@@ -72,6 +72,7 @@ def check_repeats(sweep) -> None:
     assert all(set(sweep.run.outcomes(row["trial_id"])["split"]) == {"eval", "test"} for row in finalists["rows"])
 
 
+@pytest.mark.slow
 def test_an_interruption_among_the_new_seeds_is_resumed(make_sweep, diary, local_ray):
     search = {"algorithm": "random", "trials": 3, "seed": 0}
     sweep = make_sweep(search=search, finalists={"top": 2, "seeds": 2}, resources={"slots": 2})
