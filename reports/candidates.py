@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from reports import units
-from reports.frame import NO_TARGETS, finite, tested_metrics
+from reports.frame import NO_TARGETS, finite, row_dicts, tested_metrics
 from reports.metric import Metric
 
 OWN_COLUMNS = ("kind", "source", "rank_text", "made", "latency_seconds", "latency_low", "latency_high")
@@ -46,7 +46,7 @@ def candidate_frame(
     """
     rows = [
         row | {"kind": "trial", "source": row["trial_id"], "rank_text": _rank_text(row), "made": ""}
-        for row in _dicts(trials[trials["status"].isin(("complete", "stopped"))])
+        for row in row_dicts(trials[trials["status"].isin(("complete", "stopped"))])
     ]
     rows += _cut_rows({row["trial_id"]: row for row in rows}, metric, rank_curves or {}, tested or {})
     times = _latencies(latency or {})
@@ -143,10 +143,6 @@ def _latencies(latency: Mapping[str, Any]) -> dict[str, dict[str, float]]:
                 "latency_high": finite(row.get("quartile_3_seconds")),
             }
     return found
-
-
-def _dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _mappings(values: object) -> list[Mapping[str, Any]]:

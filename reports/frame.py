@@ -135,6 +135,11 @@ def target_label(record: TrialRecord) -> str:
     return (modules if isinstance(modules, str) else ", ".join(modules)) or NO_TARGETS
 
 
+def row_dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a frame as mappings from column to value."""
+    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
+
+
 def finite(value: object) -> float:
     """A number as a float; NaN for anything else and for infinities."""
     # numpy's numbers are Real, though not all of them are int or float

@@ -17,6 +17,7 @@ from reports.analysis_info import (
     get_rank_curves_info,
     get_spectra_info,
 )
+from reports.pick_cost import milliseconds
 from reports.results import Results
 
 FIGURES = frozenset({"rank-curves", "stable-rank", "energy", "spectra", "norms", "importance"})
@@ -72,9 +73,9 @@ def _latency_row(trial_id: str, row: Mapping[str, Any]) -> tuple[str, ...]:
         trial_id,
         f"{row['batch_size']} x {row['length']}",
         str(row["variant"]),
-        _milliseconds(row["median_seconds"]),
-        f"{_milliseconds(row['quartile_1_seconds'])} to {_milliseconds(row['quartile_3_seconds'])}",
-        f"{_milliseconds(row['min_seconds'])} to {_milliseconds(row['max_seconds'])}",
+        milliseconds(row["median_seconds"]),
+        f"{milliseconds(row['quartile_1_seconds'])} to {milliseconds(row['quartile_3_seconds'])}",
+        f"{milliseconds(row['min_seconds'])} to {milliseconds(row['max_seconds'])}",
         units.count(row["examples_per_second"]),
     )
 
@@ -90,7 +91,3 @@ def _layers(results: Results) -> Iterator[tuple[str, str, str, go.Figure]]:
         more = f" {spectra.left_out} layers with smaller updates are not shown." if spectra.left_out else ""
         caption = f"Trial {spectra.trial_id}, one line a layer. A steep fall means that fewer ranks would do.{more}"
         yield "spectra", "Singular values of each layer's update", caption, analysis_figures.plot_spectra(spectra)
-
-
-def _milliseconds(seconds: float) -> str:
-    return f"{units.number(1000 * seconds)} ms"

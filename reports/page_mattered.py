@@ -5,16 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import plotly.graph_objects as go
-
 from reports import units
 from reports.importance import SpotTable, get_map_info, get_mattered_info, get_parallel_info, get_sweet_spots
 from reports.importance import figures as drawn
 from reports.importance.mattered import MOST_DOTS, Mattered
+from reports.page_figures import Drawn
 from reports.results import Results
-
-NamedFigure = tuple[str, str, str, go.Figure]
-"""Key, title, caption and figure."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +37,7 @@ class MatteredPart:
     sentences: tuple[str, ...]
     marginals: tuple[str, ...]
     spots: tuple[SpotPart, ...]
-    figures: tuple[NamedFigure, ...]
+    figures: tuple[Drawn, ...]
 
 
 def mattered_part(results: Results) -> MatteredPart | None:
@@ -97,7 +93,7 @@ def _r(value: float) -> str:
     return f"{value:.2f}" if value > -1 else "less than -1"
 
 
-def _figures(info: Mattered) -> Iterator[NamedFigure]:
+def _figures(info: Mattered) -> Iterator[Drawn]:
     metric, when = info.table.metric, info.table.when
     if info.rows:
         caption = (

@@ -13,12 +13,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import pandas as pd
-
 from lora_sweep.store import RunFolder
 from reports import units
 from reports.candidates import describe
-from reports.frame import NO_TARGETS, UNKNOWN_TARGETS, whole
+from reports.frame import NO_TARGETS, UNKNOWN_TARGETS, row_dicts, whole
 from reports.results import Results, read_results, sort_by_quality
 
 Kind = Literal["baseline", "complete", "stopped"]
@@ -93,17 +91,17 @@ def table_rows(run: RunFolder | Results, cut: str | None = None) -> list[TableRo
     complete = results.ranked("complete").assign(kind="complete")
     complete["place"] = range(1, len(complete) + 1)
     baselines = results.baselines.assign(kind="baseline", trial_id=results.baselines["name"])
-    first = [_row(one, results) for frame in (complete, baselines) for one in _dicts(frame)]
+    first = [_row(one, results) for frame in (complete, baselines) for one in row_dicts(frame)]
     stopped = sort_by_quality(results.with_status("stopped"), results.metric).assign(kind="stopped")
     cuts = results.candidates[results.candidates["kind"] == "cut"]
-    first += [_candidate_row(one, results) for one in _dicts(cuts[cuts["trial_id"] == cut])]
-    return _by_quality(first, results) + [_row(one, results) for one in _dicts(stopped)]
+    first += [_candidate_row(one, results) for one in row_dicts(cuts[cuts["trial_id"] == cut])]
+    return _by_quality(first, results) + [_row(one, results) for one in row_dicts(stopped)]
 
 
 def candidate_rows(run: RunFolder | Results) -> list[TableRow]:
     """A line for every trial that did not fail and for every cut, without numbers, in the order of the run."""
     results = read_results(run)
-    return [_candidate_row(one, results) for one in _dicts(results.candidates)]
+    return [_candidate_row(one, results) for one in row_dicts(results.candidates)]
 
 
 def _candidate_row(row: dict[str, Any], results: Results) -> TableRow:
@@ -134,10 +132,6 @@ def _by_quality(rows: list[TableRow], results: Results) -> list[TableRow]:
         return unknown, 0.0 if unknown else sign * row.quality
 
     return sorted(rows, key=key)
-
-
-def _dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
 def _row(row: Mapping[str, Any], results: Results) -> TableRow:

@@ -60,11 +60,6 @@ class Slot:
         self._flat.grad = self.weights.gradient
         self._optimizer = _make_optimizer(self.config, self._flat)
 
-    @property
-    def batch_rows(self) -> int:
-        """Examples in one optimizer step."""
-        return self.config.batch_size * self.config.accumulate
-
     def next_evaluation(self) -> int:
         """The step after which the next evaluation is due."""
         return next(step for step in self.config.evaluations() if step > self.step)
