@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shutil
-import subprocess
+import sys
 from html import unescape
 from pathlib import Path
 
@@ -21,9 +21,11 @@ from reports.page_comparison import render_comparison
 from reports.statistics import holm
 from reports.sweep_difference import sweep_differences
 
+sys.path.append(str(Path(__file__).parents[2] / "benchmarks"))
+from chromium import Chromium, find_chromium  # noqa: E402  the path must be there before
+
 EVIL = "<script>alert('x')</script>"
 LABELS = np.arange(400) % 3
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
 def outcomes(right: int, split: str, step: int, shift: int = 0, names: tuple[int, ...] = (0, 1, 2)) -> pd.DataFrame:
@@ -204,16 +206,13 @@ def test_where_the_page_goes(make_side, tmp_path) -> None:
     assert write_comparison(runs, tmp_path / "new" / "page.html").is_file()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs a chromium")
+@pytest.mark.skipif(find_chromium() is None, reason="needs a chromium")
 def test_opens_in_a_browser_without_an_error(make_side, tmp_path: Path) -> None:
     page = write_comparison([make_side("one", 340), make_side("two", 320)])
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking",
-             "--disable-component-update", "--disable-sync", f"--user-data-dir={tmp_path / 'profile'}",
-             "--enable-logging=stderr", "--v=0", "--virtual-time-budget=5000", "--window-size=1200,8000",
-             "--dump-dom"]  # fmt: skip
-    done = subprocess.run([str(CHROMIUM), *flags, page.as_uri()], capture_output=True, text=True, timeout=60)
-    assert "CONSOLE" not in done.stderr, done.stderr
-    assert done.stdout.count('class="main-svg"') >= 1
+    with Chromium(tmp_path, height=8000) as browser:
+        browser.open(page)
+        browser.wait_for("document.querySelectorAll('.main-svg').length >= 1")
+        assert browser.messages == []
 
 
 def test_picks_that_are_cuts(make_tied, add_cuts, make_info, tmp_path) -> None:
