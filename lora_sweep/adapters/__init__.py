@@ -1,6 +1,7 @@
 """LoRA on frozen models: layers, injection, packing, merging, PEFT's format. Needs torch alone."""
 
 from lora_sweep.adapters.accounting import ParameterCount, base_parameters, count_parameters
+from lora_sweep.adapters.bank import Bank
 from lora_sweep.adapters.dropout import DropoutStream, stream_key
 from lora_sweep.adapters.layer import LoraLinear, LoraWeights
 from lora_sweep.adapters.model import AdaptedModel
@@ -14,6 +15,7 @@ __all__ = [
     "AdaptedModel",
     "AdapterFile",
     "AdapterWeights",
+    "Bank",
     "DropoutStream",
     "LoraLinear",
     "LoraWeights",

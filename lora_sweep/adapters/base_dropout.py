@@ -7,10 +7,13 @@ probabilities, which models apply inside the attention, stays off.
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
-from lora_sweep.adapters.dropout import DropoutStream
+from lora_sweep.adapters.dropout import KeepTable
 from lora_sweep.adapters.routing import Routing
 
 
@@ -28,16 +31,32 @@ class BaseDropout(nn.Module):
         self.base = base
         self.name = name
         self.routing = routing
+        self._number = routing.number(name, base.p)
 
     def forward(self, x: Tensor) -> Tensor:
         """Drop where a segment has a stream, that is in training; elsewhere the input as it is."""
-        segments = self.routing.of(x)
-        if not any(segment.dropout for segment in segments):
+        route = self.routing.of(x)
+        if route is None or not route.streams.any():
             return x
-        return torch.cat([self._dropped(x[segment.start : segment.stop], segment.dropout) for segment in segments])
+        length = route.tokens(x)
+        streams = torch.from_numpy(route.streams).to(x.device).repeat_interleave(length).bool()
+        tables = torch.where(streams, route.keep.start(self.base.p), route.keep.start(0.0))
+        dropped = _Dropped.apply(x, route.keep, route.windows(self._number, length) + tables)  # type: ignore[no-untyped-call]
+        scale = torch.where(streams, 1 / (1 - self.base.p), 1.0).view(*x.shape[:-1], 1)
+        return cast(Tensor, (dropped * scale).to(x.dtype))
 
-    def _dropped(self, rows: Tensor, stream: DropoutStream | None) -> Tensor:
-        if stream is None:
-            return rows
-        keep = stream.keep_mask(self.name, self.base.p, rows[0].numel()).view(rows.shape)
-        return torch.where(keep.to(rows.device), rows, 0) / (1 - self.base.p)
+
+class _Dropped(torch.autograd.Function):
+    """The same mask forward and backward."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, keep: KeepTable, starts: Tensor) -> Tensor:
+        ctx.keep = keep
+        ctx.save_for_backward(starts)
+        return keep.apply(x.reshape(-1, x.shape[-1]), starts).view(x.shape)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (starts,) = ctx.saved_tensors
+        return ctx.keep.apply(grad.reshape(-1, grad.shape[-1]), starts).view(grad.shape), None, None

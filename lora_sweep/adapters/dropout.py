@@ -1,18 +1,27 @@
-"""Dropout masks by counter: a mask is a function of (trial, step, module, row, position), never of a generator's past.
+"""Dropout masks by counter: a mask is a function of (trial, step, module, row, token), never of a generator's past.
 
-Therefore a trial draws the same masks alone and in any pack, on any engine. The bits are Philox's (Salmon et al.,
-SC'11; numpy's `Philox`): the key names trial, step and module, the counter's highest word the row; each 64-bit word
-serves four elements of 16 bits.
+Therefore a trial draws the same masks alone and in any pack, on any engine and device. Drawing random bits for every
+element costs more than the products that the mask is for; so the bits are drawn once, into a table, and a token's mask
+is a window of the table that begins where a hash of the counter says (the noise table of Salimans et al.,
+arXiv 1703.03864, section 2.1). The table holds Philox's bits (Salmon et al., SC'11), the hash is MurmurHash3's 64-bit
+finaliser in two parts.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import torch
 from torch import Tensor
+
+_WINDOWS = 1 << 20  # where a token's mask may begin
+WIDEST = 1 << 17  # most features of a layer
+_MIX = (0xFF51AFD7ED558CCD - (1 << 64), 0xC4CEB9FE1A85EC53 - (1 << 64))
+_STEP = 0x9E3779B97F4A7C15 - (1 << 64)
 
 
 @dataclass(frozen=True)
@@ -27,26 +36,81 @@ class DropoutStream:
     key: int
     rows: np.ndarray
 
-    def keep_mask(self, module: str, p: float, row_elements: int) -> Tensor:
-        """Which elements of a module's input stay.
+    def row_keys(self) -> np.ndarray:
+        """A key for every row: int64 [b]."""
+        keys = self.rows.astype(np.uint64) * np.uint64(_STEP % (1 << 64)) + np.uint64(self.key)
+        keys ^= keys >> np.uint64(32)
+        return (keys * np.uint64(_MIX[1] % (1 << 64))).view(np.int64)
+
+
+def window_starts(row_keys: Tensor, tokens: int, module_keys: Tensor) -> Tensor:
+    """Where the masks of all tokens begin in a table.
+
+    Args:
+        row_keys: int64 [rows].
+        tokens: of one row.
+        module_keys: int64 [modules].
+
+    Returns:
+        int64 [modules, rows * tokens], each at least 0 and less than 2**20.
+    """
+    position = torch.arange(tokens, device=row_keys.device) * _STEP
+    z = (row_keys[:, None] + position).flatten() + module_keys[:, None]
+    z ^= _shifted(z, 33)
+    z *= _MIX[0]
+    z ^= _shifted(z, 33)
+    z *= _MIX[1]
+    return _shifted(z, 44)
+
+
+def module_key(name: str) -> Tensor:
+    """The key of the module with this full name: int64 [1]."""
+    return torch.from_numpy(np.array([stream_key(name)], dtype=np.uint64).view(np.int64))
+
+
+class KeepTable:
+    """Masks of one or several probabilities, one table after the other.
+
+    Args:
+        probabilities: of being dropped, each in [0, 1), exact to 2**-16.
+        dtype: of what is masked; 2 or 4 bytes wide.
+        device: where.
+    """
+
+    def __init__(self, probabilities: Sequence[float], dtype: torch.dtype, device: torch.device) -> None:
+        self._integer = {2: torch.int16, 4: torch.int32}[dtype.itemsize]
+        bits = _bits()
+        tables = [bits >= round(p * 65536) - 32768 for p in probabilities]
+        # all ones where an element stays, all zeros where it goes: a bitwise and is the cheapest way to apply it
+        self._table = -torch.cat(tables).to(device, self._integer)
+        self._starts = {p: i * len(bits) for i, p in enumerate(probabilities)}
+
+    def start(self, p: float) -> int:
+        """Where the table of a probability begins."""
+        return self._starts[p]
+
+    def apply(self, x: Tensor, starts: Tensor) -> Tensor:
+        """Zero what is dropped.
 
         Args:
-            module: full name of the module.
-            p: probability that an element is dropped, in [0, 1), exact to 2**-16.
-            row_elements: elements of one row (length times features).
-
-        Returns:
-            bool [b, row_elements], on the CPU.
+            x: [tokens, features], at most 2**17 features.
+            starts: int64 [tokens], where in all the tables each token's mask begins.
         """
-        key, words = stream_key(self.key, module), (row_elements + 3) // 4
-        bits = np.empty((len(self.rows), words), dtype=np.uint64)
-        for i, row in enumerate(self.rows.tolist()):
-            bits[i] = np.random.Philox(key=key, counter=[0, 0, 0, row]).random_raw(words)
-        return torch.from_numpy(bits.view(np.int16)[:, :row_elements]) >= round(p * 65536) - 32768
+        features = x.shape[-1]
+        windows = self._table.as_strided((len(self._table) - features + 1, features), (1, 1))
+        return (x.view(self._integer) & windows.index_select(0, starts)).view(x.dtype)
 
-    def stretched(self, times: int) -> DropoutStream:
-        """The stream for rows that were each cut into `times` rows."""
-        return DropoutStream(self.key, (self.rows[:, None] * times + np.arange(times)).ravel())
+
+@cache
+def _bits() -> Tensor:
+    """Random 16-bit words, the same everywhere: int16 [2**20 + 2**17]."""
+    words = np.random.Philox(key=0).random_raw((_WINDOWS + WIDEST) // 4)
+    return torch.from_numpy(words.view(np.int16))
+
+
+def _shifted(z: Tensor, by: int) -> Tensor:
+    """int64 shifted right, zeros from the left."""
+    return (z >> by) & ((1 << (64 - by)) - 1)
 
 
 def stream_key(*parts: int | str) -> int:

@@ -17,7 +17,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lora_sweep.adapters.routing import Routing, Segment
+from lora_sweep.adapters.bank import stack
+from lora_sweep.adapters.grouped import add_outer, add_product, product
+from lora_sweep.adapters.layout import Entry, Place
+from lora_sweep.adapters.route import Groups, Part, Route
+from lora_sweep.adapters.routing import Routing
 from lora_sweep.errors import AdapterStateError
 
 
@@ -28,17 +32,12 @@ class LoraWeights:
     Attributes:
         a: fp32 [rank, in].
         b: fp32 [out, rank].
-        rounded_a: `a` in the base's dtype, used in products with activations; `rounded_b` likewise.
         scaling: alpha / rank.
-        dropout: probability in [0, 1).
     """
 
     a: Tensor
     b: Tensor
-    rounded_a: Tensor
-    rounded_b: Tensor
     scaling: float
-    dropout: float
 
     def delta(self) -> Tensor:
         """The update of the weight, scaling * B A: fp32 [out, in]."""
@@ -62,8 +61,9 @@ class LoraLinear(nn.Module):
         self.base = base
         self.name = name
         self.routing = routing
-        self.adapters: dict[int, LoraWeights] = {}
+        self.slots: set[int] = set()
         self.merged_slot: int | None = None
+        self._number = routing.number(name)
         self._unmerged: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -72,31 +72,29 @@ class LoraLinear(nn.Module):
         Raises:
             AdapterStateError: gradients are wanted while an adapter is merged.
         """
-        segments = self.routing.of(x)
-        if self.merged_slot is not None:
-            if torch.is_grad_enabled() and segments:
-                raise AdapterStateError(
-                    f"{self.name}: cannot train while slot {self.merged_slot} is merged; unmerge it"
-                )
+        route = self.routing.of(x)
+        if route is not None and self.merged_slot is not None and torch.is_grad_enabled():
+            raise AdapterStateError(f"{self.name}: cannot train while slot {self.merged_slot} is merged; unmerge it")
+        if route is None or self.merged_slot is not None:
             return cast(Tensor, self.base(x))
-        parts = [(s, self.adapters[s.slot]) for s in segments if s.slot in self.adapters]
+        parts = [(part, part.bank.layout.places[self.name]) for part in route.parts if self._adapts(part)]
         if not parts:
             return cast(Tensor, self.base(x))
-        weights = [w for _, adapter in parts for w in (adapter.a, adapter.b)]
-        return cast(Tensor, _PackedLinear.apply(x, self.base, self.name, parts, *weights))  # type: ignore[no-untyped-call]
+        return cast(Tensor, _PackedLinear.apply(x, self.routing.anchor, self.base, self._number, route, parts))  # type: ignore[no-untyped-call]
 
-    def merge(self, slot: int) -> None:
-        """Add the slot's update to the base's weight.
+    def _adapts(self, part: Part) -> bool:
+        return self.name in part.bank.layout.places
+
+    def merge(self, slot: int, weights: LoraWeights) -> None:
+        """Add a slot's update to the base's weight.
 
         Raises:
             AdapterStateError: an adapter is merged already.
         """
         if self.merged_slot is not None:
             raise AdapterStateError(f"{self.name}: slot {self.merged_slot} is merged already; unmerge it first")
-        if slot not in self.adapters:
-            return
         weight = cast(nn.Parameter, self.base.weight)
-        delta = self.adapters[slot].delta()
+        delta = weights.delta()
         self._unmerged = weight.detach().clone()
         with torch.no_grad():
             weight.copy_(weight.float() + (delta.T if is_conv1d(self.base) else delta))
@@ -111,48 +109,82 @@ class LoraLinear(nn.Module):
 
 
 class _PackedLinear(torch.autograd.Function):
-    """base(x), and on every segment scaling * dropout(x) A^T B^T added in place.
+    """base(x), and on every group of tokens scaling * dropout(x) A^T B^T added in place.
 
-    Saves the layer's input, the [tokens, rank] products and the masks. Products run in the base's dtype. Gradients of
-    A and B are added to their fp32 `.grad` right here: they are inputs only so that backward is called.
+    Saves the layer's input and the [tokens, rank] products; masks are looked up again. Products run in the base's
+    dtype. Gradients of A and B are added to their bank's right here; the anchor is an input only so that backward is
+    called.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, base: nn.Module, name: str, parts: list[tuple[Segment, LoraWeights]], *weights: Tensor
+        ctx: Any,
+        x: Tensor,
+        _anchor: Tensor,
+        base: nn.Module,
+        number: int,
+        route: Route,
+        parts: list[tuple[Part, Place]],
     ) -> Tensor:
         out = cast(Tensor, base(x))
-        saved: list[Tensor | None] = []
-        for segment, adapter in parts:
-            rows = _tokens(x[segment.start : segment.stop])
-            mask = _mask(rows, name, segment, adapter)
-            h = _masked(rows, mask) @ adapter.rounded_a.T
-            _in_place(out, segment).addmm_(h, adapter.rounded_b.T, alpha=_scale(adapter, mask))
-            saved += [h, mask]
-        ctx.save_for_backward(x, *saved)
-        ctx.base, ctx.parts, ctx.weights = base, parts, len(weights)
+        length = route.tokens(x)
+        tokens, flat_out = _tokens(x), out.view(-1, out.shape[-1])
+        windows = route.lora_windows(number, length) if any(part.drops for part, _ in parts) else None
+        saved = []
+        for part, place in parts:
+            span, groups = slice(part.start * length, part.stop * length), part.groups(length)
+            h = product(_dropped(tokens, span, part, route, windows), _a(part, place).mT, groups)
+            h *= part.scale(place, length)
+            add_product(flat_out[span], h, _b(part, place).mT, groups)
+            saved.append(h)
+        ctx.save_for_backward(x, windows, *saved)
+        ctx.base, ctx.route, ctx.parts, ctx.length = base, route, parts, length
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        x, *saved = ctx.saved_tensors
-        grad = grad.contiguous()
+        x, windows, *saved = ctx.saved_tensors
+        grad, tokens = grad.contiguous(), _tokens(x)
         weight = ctx.base.weight
         grad_x = grad @ (weight.T if is_conv1d(ctx.base) else weight) if ctx.needs_input_grad[0] else None
-        for (segment, adapter), h, mask in zip(ctx.parts, saved[::2], saved[1::2], strict=True):
-            rows, g = _tokens(x[segment.start : segment.stop]), _tokens(grad[segment.start : segment.stop])
-            scale = _scale(adapter, mask)
-            grad_h = g @ adapter.rounded_b
-            cast(Tensor, adapter.a.grad).add_(grad_h.T @ _masked(rows, mask), alpha=scale)
-            cast(Tensor, adapter.b.grad).add_(g.T @ h, alpha=scale)
-            if grad_x is not None:
-                back = _in_place(grad_x, segment)
-                if mask is None:
-                    back.addmm_(grad_h, adapter.rounded_a, alpha=scale)
-                else:
-                    back.addcmul_(grad_h @ adapter.rounded_a, mask.to(grad_h.dtype), value=scale)
-        return grad_x, None, None, None, *(None for _ in range(ctx.weights))
+        for (part, place), h in zip(ctx.parts, saved, strict=True):
+            span, groups = slice(part.start * ctx.length, part.stop * ctx.length), part.groups(ctx.length)
+            g = _tokens(grad)[span]
+            _add_gradient(part, place.b, g, h, groups)
+            grad_h = product(g, _b(part, place), groups)
+            grad_h *= part.scale(place, ctx.length)
+            _add_gradient(part, place.a, grad_h, _dropped(tokens, span, part, ctx.route, windows), groups)
+            if grad_x is None:
+                continue
+            back = grad_x.view(-1, grad_x.shape[-1])[span]
+            if part.drops:
+                back += ctx.route.keep.apply(product(grad_h, _a(part, place), groups), windows[span])
+            else:
+                add_product(back, grad_h, _a(part, place), groups)
+        return grad_x, None, None, None, None, None
+
+
+def _a(part: Part, place: Place) -> Tensor:
+    """[adapters, rank, in] in the base's dtype."""
+    return stack(part.bank.rounded, place.a, part.rows)
+
+
+def _b(part: Part, place: Place) -> Tensor:
+    """[adapters, out, rank] in the base's dtype."""
+    return stack(part.bank.rounded, place.b, part.rows)
+
+
+def _add_gradient(part: Part, entry: Entry, left: Tensor, right: Tensor, groups: Groups) -> None:
+    into = part.bank.gradient[:, entry.start : entry.stop].unflatten(1, entry.padded)
+    add_outer(into, part.rows.index, left, right, groups)
+
+
+def _dropped(tokens: Tensor, span: slice, part: Part, route: Route, windows: Tensor | None) -> Tensor:
+    """The part's tokens with what its masks drop set to zero; not scaled up."""
+    if windows is None or not part.drops:
+        return tokens[span]
+    return route.keep.apply(tokens[span], windows[span])
 
 
 def is_conv1d(module: nn.Module) -> bool:
@@ -176,25 +208,3 @@ def linear_shape(module: nn.Module) -> tuple[int, int]:
 
 def _tokens(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])
-
-
-def _in_place(x: Tensor, segment: Segment) -> Tensor:
-    # a view, never a copy: what is added to it must arrive
-    return x[segment.start : segment.stop].view(-1, x.shape[-1])
-
-
-def _mask(rows: Tensor, name: str, segment: Segment, adapter: LoraWeights) -> Tensor | None:
-    """Which elements of the segment's input stay, bool [tokens, in]; None without dropout."""
-    if segment.dropout is None or adapter.dropout == 0:
-        return None
-    keep = segment.dropout.keep_mask(name, adapter.dropout, rows.numel() // len(segment.dropout.rows))
-    return keep.reshape(rows.shape).to(rows.device, non_blocking=True)
-
-
-def _masked(rows: Tensor, mask: Tensor | None) -> Tensor:
-    return rows if mask is None else torch.where(mask, rows, 0)
-
-
-def _scale(adapter: LoraWeights, mask: Tensor | None) -> float:
-    """alpha / rank, and 1 / (1 - p) where elements were dropped."""
-    return adapter.scaling if mask is None else adapter.scaling / (1 - adapter.dropout)

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Hashable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lora_sweep.adapters.bank import Bank
 from lora_sweep.adapters.base_dropout import BaseDropout
 from lora_sweep.adapters.dropout import stream_key
 from lora_sweep.adapters.layer import LoraLinear, LoraWeights, linear_shape
+from lora_sweep.adapters.layout import Layout
+from lora_sweep.adapters.names import lora_names
 from lora_sweep.adapters.norms import weight_norms
 from lora_sweep.adapters.routing import Routing
 from lora_sweep.adapters.targets import check_ranks, resolve_targets
 from lora_sweep.adapters.trained import TrainedModule
-from lora_sweep.adapters.weights import AdapterWeights, initialise_lora, lora_names
+from lora_sweep.adapters.weights import AdapterWeights, initialise_lora
 from lora_sweep.errors import AdapterFormatError, AdapterStateError
 from lora_sweep.records import AdapterSpec, WeightNorms
+
+PADDED_RANKS = (16, 64, 256)
+"""What ranks are padded to on a GPU; larger ones to a multiple of the first."""
 
 
 class AdaptedModel:
@@ -46,8 +52,10 @@ class AdaptedModel:
     ) -> None:
         self.model = model.requires_grad_(False).eval()
         self.trained, self.new, self.called = tuple(trained), frozenset(new), called
-        self.routing = Routing()
+        some = next(model.parameters())
+        self.routing = Routing(some.dtype, some.device)
         self.slots: dict[int, tuple[AdapterSpec, tuple[str, ...], AdapterWeights]] = {}
+        self._banks: dict[Hashable, Bank] = {}
         self.merged: int | None = None
         self._lora: dict[str, LoraLinear] = {}
         self._heads = {name: self._wrap(name, TrainedModule) for name in self.trained}
@@ -67,9 +75,7 @@ class AdaptedModel:
         if slot in self.slots:
             raise AdapterStateError(f"slot {slot} is taken")
         names = self.targets(spec)
-        shapes = self.shapes(spec)
-        some = next(self.model.parameters())
-        weights = AdapterWeights.allocate(shapes, some.dtype, some.device)
+        weights = self._allocate(Layout(self.shapes(spec), names, self._padded_rank))
         initialise_lora(weights, names, seed)
         self._initialise_heads(weights, seed)
         weights.refresh()
@@ -83,7 +89,7 @@ class AdaptedModel:
             AdapterFormatError: a tensor is missing, unknown, or of another shape than `spec` asks for.
         """
         weights = self.add(slot, spec, seed=0)
-        expected = {name: tuple(p.shape) for name, p in weights.named.items()}
+        expected = {name: entry.shape for name, entry in weights.layout.entries.items()}
         found = {name: tuple(t.shape) for name, t in tensors.items()}
         for name in sorted(expected.keys() | found.keys()):
             if expected.get(name) != found.get(name):
@@ -97,14 +103,16 @@ class AdaptedModel:
     def remove(self, slot: int) -> None:
         """Take an adapter off; a layer that holds none any more is the plain layer again."""
         self._check_unmerged("remove an adapter")
-        _, names, _ = self.slots.pop(slot)
+        _, names, weights = self.slots.pop(slot)
+        self.routing.vacate(slot)
         for name in names:
             layer = self._lora[name]
-            del layer.adapters[slot]
-            if not layer.adapters:
+            layer.slots.remove(slot)
+            if not layer.slots:
                 _set_module(self.model, name, self._lora.pop(name).base)
-        for head in self._heads.values():
-            del head.copies[slot]
+        weights.bank.release(weights.row)
+        if weights.bank.empty:
+            del self._banks[weights.bank.layout.key]
 
     def targets(self, spec: AdapterSpec) -> tuple[str, ...]:
         """The full names of the layers that `spec` adapts on this base, ranks checked."""
@@ -132,9 +140,12 @@ class AdaptedModel:
             AdapterStateError: an adapter is merged already.
         """
         self._check_unmerged("merge")
+        named = self.slots[slot][2].named
         try:
-            for module in self._modules():
-                module.merge(slot)
+            for name, weights in self.lora_weights(slot).items():
+                self._lora[name].merge(slot, weights)
+            for name, head in self._heads.items():
+                head.merge({key: named[f"{name}.{key}"] for key, _ in head.base.named_parameters()})
         except BaseException:
             self.unmerge()
             raise
@@ -159,34 +170,54 @@ class AdaptedModel:
 
     def norms(self, slot: int) -> WeightNorms:
         """Frobenius norms of one adapter's A, B and update, over all of its layers."""
-        return weight_norms(self._lora[name].adapters[slot] for name in self.slots[slot][1])
+        return weight_norms(self.lora_weights(slot).values())
+
+    def lora_weights(self, slot: int) -> dict[str, LoraWeights]:
+        """Full name of an adapted layer to one adapter's matrices there, views."""
+        spec, names, weights = self.slots[slot]
+        named, found = weights.named, {}
+        for name in names:
+            a, b = lora_names(name)
+            found[name] = LoraWeights(named[a], named[b], spec.scaling_of(name))
+        return found
 
     def _check_unmerged(self, action: str) -> None:
         if self.merged is not None:
             raise AdapterStateError(f"cannot {action} while slot {self.merged} is merged; unmerge it first")
 
+    def _padded_rank(self, rank: int) -> int:
+        """On a GPU few different ranks make large groups; up to 16 the padding is free in its tiles."""
+        if self.routing.device.type == "cpu":
+            return rank
+        return next((level for level in PADDED_RANKS if rank <= level), -(-rank // PADDED_RANKS[0]) * PADDED_RANKS[0])
+
+    def _allocate(self, layout: Layout) -> AdapterWeights:
+        bank = self._banks.get(layout.key)
+        if bank is None:
+            bank = self._banks[layout.key] = Bank(layout, self.routing.dtype, self.routing.device)
+        return AdapterWeights(layout, bank, bank.take())
+
     def _modules(self) -> Iterable[LoraLinear | TrainedModule]:
         return (*self._lora.values(), *self._heads.values())
 
     def _initialise_heads(self, weights: AdapterWeights, seed: int) -> None:
+        named = weights.named
         for name, head in self._heads.items():
             fresh = dict(initialised(self.model, head.base, stream_key(seed, "new", name)).named_parameters())
             for key, value in head.base.named_parameters():
                 full = f"{name}.{key}"
                 with torch.no_grad():
-                    weights.named[full].copy_(fresh[key] if full.rpartition(".")[0] in self.new else value)
+                    named[full].copy_(fresh[key] if full.rpartition(".")[0] in self.new else value)
 
     def _attach(self, slot: int, spec: AdapterSpec, names: tuple[str, ...], weights: AdapterWeights) -> None:
         for name in names:
             if name not in self._lora:
                 self._lora[name] = self._wrap(name, LoraLinear)
-            a, b = lora_names(name)
-            self._lora[name].adapters[slot] = LoraWeights(
-                weights.named[a], weights.named[b], weights.rounded[a], weights.rounded[b],
-                spec.scaling_of(name), spec.dropout,
-            )  # fmt: skip
-        for name, head in self._heads.items():
-            head.copies[slot] = {key: weights.named[f"{name}.{key}"] for key, _ in head.base.named_parameters()}
+            self._lora[name].slots.add(slot)
+            place = weights.layout.places[name]
+            scalings = torch.tensor([spec.scaling_of(name), spec.scaling_of(name) / (1 - spec.dropout)])
+            weights.bank.scaling[:, weights.row, place.number] = scalings.to(weights.bank.device)
+        self.routing.seat(slot, weights.bank, weights.row, spec.dropout)
         self.slots[slot] = (spec, names, weights)
 
     def _wrap(self, name: str, kind: Any) -> Any:

@@ -13,10 +13,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from torch import Tensor
 
-from lora_sweep.adapters.dropout import DropoutStream
-from lora_sweep.errors import AdapterStateError
+from lora_sweep.adapters.bank import Bank
+from lora_sweep.adapters.dropout import DropoutStream, KeepTable, module_key
+from lora_sweep.adapters.route import Member, Route
+
+_ROUTES = 64  # are kept for the steps to come
 
 
 @dataclass(frozen=True)
@@ -29,21 +34,78 @@ class Segment:
     dropout: DropoutStream | None = None
 
 
-class Routing:
-    """The segments of the batch that is going through the model; none means: the base alone."""
+@dataclass(frozen=True)
+class _Seat:
+    bank: Bank
+    row: int
+    dropout: float
 
-    def __init__(self) -> None:
-        self.segments: tuple[Segment, ...] = ()
+
+class Routing:
+    """The segments of the batch that is going through the model; none means: the base alone.
+
+    Args:
+        dtype: the base's.
+        device: the base's.
+
+    Attributes:
+        dtype: as given; `device` too.
+        anchor: asks for gradients, so that a layer's backward is called whatever its input.
+    """
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self.dtype, self.device = dtype, device
+        self.anchor = torch.zeros((), device=device, requires_grad=True)
+        self._seats: dict[int, _Seat] = {}
+        self._modules: dict[str, int] = {}
+        self._base_dropouts: set[float] = set()
+        self._keep: KeepTable | None = None
+        self._module_keys = torch.zeros(0, dtype=torch.int64, device=device)
+        self._routes: dict[tuple[tuple[int, int, int, bool], ...], Route] = {}
+        self._current: Route | None = None
         self._whole: int | None = None
+
+    # What there is ---------------------------------------------------------------------------------------------
+
+    def seat(self, slot: int, bank: Bank, row: int, dropout: float) -> None:
+        """Note where a slot's adapter is, and its dropout in [0, 1)."""
+        self._seats[slot] = _Seat(bank, row, dropout)
+        self._forget()
+
+    def vacate(self, slot: int) -> None:
+        """Forget a slot."""
+        del self._seats[slot]
+        self._forget()
+
+    def number(self, module: str, dropout: float = 0.0) -> int:
+        """The number of a module in the streams of masks; one that drops the same share for all trials says it."""
+        if module not in self._modules:
+            self._modules[module] = len(self._modules)
+            self._module_keys = torch.cat([self._module_keys, module_key(module).to(self.device)])
+        self._base_dropouts.add(dropout)
+        self._forget()
+        return self._modules[module]
+
+    def position(self, slot: int) -> tuple[int, int]:
+        """Where a slot stands in a pack: adapters of one bank follow each other, by row."""
+        banks = list(dict.fromkeys(id(seat.bank) for seat in self._seats.values()))
+        seat = self._seats[slot]
+        return banks.index(id(seat.bank)), seat.row
+
+    def _forget(self) -> None:
+        self._keep = None
+        self._routes.clear()
+
+    # The batch -------------------------------------------------------------------------------------------------
 
     @contextmanager
     def segmented(self, segments: Sequence[Segment]) -> Iterator[None]:
         """Route the batches inside this block by these segments."""
-        previous, self.segments = self.segments, tuple(segments)
+        previous, self._current = self._current, self.route(segments)
         try:
             yield
         finally:
-            self.segments = previous
+            self._current = previous
 
     @contextmanager
     def whole(self, slot: int) -> Iterator[None]:
@@ -54,25 +116,47 @@ class Routing:
         finally:
             self._whole = previous
 
-    def of(self, x: Tensor) -> tuple[Segment, ...]:
-        """The segments of `x`, in rows of its first dimension.
-
-        A module may see its rows flattened, [rows * length, features]; then the segments are stretched.
-
-        Raises:
-            AdapterStateError: the first dimension is no multiple of the routed rows.
-        """
+    def of(self, x: Tensor) -> Route | None:
+        """The route of `x` [rows, ...]; a module may also see its rows flattened, [rows * length, features]."""
         if self._whole is not None:
-            return (Segment(self._whole, 0, x.shape[0]),)
-        if not self.segments:
-            return ()
-        rows = self.segments[-1].stop
-        if x.shape[0] == rows:
-            return self.segments
-        if x.shape[0] % rows:
-            raise AdapterStateError(f"a module got {x.shape[0]} rows of a batch of {rows}: it cannot be packed")
-        times = x.shape[0] // rows
-        return tuple(
-            Segment(s.slot, s.start * times, s.stop * times, s.dropout and s.dropout.stretched(times))
-            for s in self.segments
-        )
+            return self.route([Segment(self._whole, 0, x.shape[0])])
+        return self._current
+
+    def route(self, segments: Sequence[Segment]) -> Route | None:
+        """The route of some segments, with the masks' keys of this step."""
+        if not segments:
+            return None
+        key = tuple((s.slot, s.start, s.stop, s.dropout is not None) for s in segments)
+        if key not in self._routes:
+            if len(self._routes) >= _ROUTES:
+                self._routes.clear()
+            self._routes[key] = self._new_route(segments)
+        route = self._routes[key]
+        if any(s.dropout for s in segments):
+            route.set_row_keys(_row_keys(segments))
+        return route
+
+    def _new_route(self, segments: Sequence[Segment]) -> Route:
+        members = []
+        streams = np.zeros(segments[-1].stop, dtype=bool)
+        for segment in segments:
+            streams[segment.start : segment.stop] = segment.dropout is not None
+            if (seat := self._seats.get(segment.slot)) is not None:
+                dropout = None if segment.dropout is None else seat.dropout
+                members.append(Member(seat.bank, seat.row, segment.start, segment.stop, dropout))
+        return Route(streams, members, self._keep_table(), self._module_keys)
+
+    def _keep_table(self) -> KeepTable:
+        if self._keep is None:
+            dropouts = {0.0, *self._base_dropouts, *(seat.dropout for seat in self._seats.values())}
+            self._keep = KeepTable(sorted(dropouts), self.dtype, self.device)
+        return self._keep
+
+
+def _row_keys(segments: Sequence[Segment]) -> np.ndarray:
+    """int64 [rows]; rows without a stream have a key that nobody reads."""
+    nothing = np.zeros(segments[-1].stop, dtype=np.int64)
+    for segment in segments:
+        if segment.dropout is not None:
+            nothing[segment.start : segment.stop] = segment.dropout.row_keys()
+    return nothing

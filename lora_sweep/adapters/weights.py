@@ -1,7 +1,4 @@
-"""The tensors of one adapter: named parameters that are views into one flat fp32 vector.
-
-One vector makes clipping, optimizer steps and snapshots single operations, whatever the number of layers.
-"""
+"""The tensors of one adapter: a row of a bank, seen by name."""
 
 from __future__ import annotations
 
@@ -10,69 +7,80 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from lora_sweep.adapters.bank import Bank
 from lora_sweep.adapters.dropout import stream_key
+from lora_sweep.adapters.layout import Layout
+from lora_sweep.adapters.names import lora_names
 
 
 @dataclass(frozen=True)
 class AdapterWeights:
     """What one slot trains.
 
+    LoRA matrices are named `MODULE.lora_A.weight` [rank, in] and `MODULE.lora_B.weight` [out, rank], parameters of
+    modules that are trained in full by their full names.
+
     Attributes:
-        vector: fp32 [n], all parameters one after the other.
-        gradient: fp32 [n], their gradients; backward adds to it.
-        named: name to parameter, a view into `vector` whose `.grad` is the same view into `gradient`. LoRA matrices
-            are named `MODULE.lora_A.weight` [rank, in] and `MODULE.lora_B.weight` [out, rank], parameters of modules
-            that are trained in full by their full names.
-        rounded_vector: [n] in the base's dtype, what products with activations use; `vector` itself for fp32.
-        rounded: name to view into `rounded_vector`.
+        layout: names and shapes; its bank's may differ in the true ranks.
+        bank: where the tensors are.
+        row: which of the bank's rows.
     """
 
-    vector: Tensor
-    gradient: Tensor
-    named: Mapping[str, nn.Parameter]
-    rounded_vector: Tensor
-    rounded: Mapping[str, Tensor]
+    layout: Layout
+    bank: Bank
+    row: int
 
-    @classmethod
-    def allocate(
-        cls, shapes: Mapping[str, tuple[int, ...]], dtype: torch.dtype, device: torch.device
-    ) -> AdapterWeights:
-        """Zeros of the given shapes, for a base of the given dtype."""
-        total = sum(math.prod(shape) for shape in shapes.values())
-        vector, gradient = torch.zeros(total, device=device), torch.zeros(total, device=device)
-        rounded_vector = vector if dtype is torch.float32 else torch.zeros(total, dtype=dtype, device=device)
-        named, rounded, offset = {}, {}, 0
-        for name, shape in shapes.items():
-            part = slice(offset, offset + math.prod(shape))
-            parameter = nn.Parameter(vector[part].view(shape))
-            parameter.grad = gradient[part].view(shape)
-            named[name], rounded[name] = parameter, rounded_vector[part].view(shape)
-            offset = part.stop
-        return cls(vector, gradient, named, rounded_vector, rounded)
+    @property
+    def size(self) -> int:
+        """How many values train."""
+        return self.layout.trained
+
+    @property
+    def named(self) -> dict[str, Tensor]:
+        """Name to weights, views in fp32; `refresh` must follow a change."""
+        return self.views(self.bank.vector)
+
+    @property
+    def gradients(self) -> dict[str, Tensor]:
+        """Name to gradients, views in fp32."""
+        return self.views(self.bank.gradient)
+
+    def views(self, tensor: Tensor) -> dict[str, Tensor]:
+        """This adapter's part of a tensor of its bank, by name."""
+        row, views = tensor[self.row], {}
+        for name, entry in self.layout.entries.items():
+            whole = row[entry.start : entry.stop].view(entry.padded)
+            views[name] = whole[tuple(slice(size) for size in entry.shape)]
+        return views
+
+    def flat(self, tensor: Tensor) -> Tensor:
+        """This adapter's part of a tensor of its bank, without padding: [size], a copy on the CPU."""
+        parts = [view.reshape(-1) for view in self.views(tensor).values()]
+        return torch.cat(parts).cpu() if parts else torch.zeros(0)
 
     @torch.no_grad()
+    def fill(self, tensor: Tensor, values: Tensor) -> None:
+        """The reverse of `flat`: put values [size] into a tensor of the bank."""
+        views = self.views(tensor)
+        for view, part in zip(views.values(), values.split([v.numel() for v in views.values()]), strict=True):
+            view.copy_(part.view(view.shape))
+
     def refresh(self) -> None:
         """Round the weights to the base's dtype again; to be called whenever they have changed."""
-        if self.rounded_vector is not self.vector:
-            self.rounded_vector.copy_(self.vector)
+        self.bank.refresh(self.row)
 
     @torch.no_grad()
     def load(self, tensors: Mapping[str, Tensor]) -> None:
         """Copy values in by name; the names must be the same."""
-        for name, parameter in self.named.items():
-            parameter.copy_(tensors[name])
+        for name, view in self.named.items():
+            view.copy_(tensors[name])
         self.refresh()
 
     def tensors(self) -> dict[str, Tensor]:
         """Name to values, detached and contiguous, on the CPU."""
-        return {name: p.detach().to("cpu", copy=True).contiguous() for name, p in self.named.items()}
-
-
-def lora_names(module: str) -> tuple[str, str]:
-    """The names of a module's A and B."""
-    return f"{module}.lora_A.weight", f"{module}.lora_B.weight"
+        return {name: view.detach().to("cpu", copy=True).contiguous() for name, view in self.named.items()}
 
 
 @torch.no_grad()
@@ -81,8 +89,9 @@ def initialise_lora(weights: AdapterWeights, modules: Iterable[str], seed: int) 
 
     Every module draws from its own stream, so that its A depends on the seed and the module's name alone.
     """
+    named = weights.named
     for module in modules:
-        a, b = (weights.named[name] for name in lora_names(module))
+        a, b = (named[name] for name in lora_names(module))
         generator = torch.Generator().manual_seed(stream_key(seed, "lora_A", module) >> 1)
         bound = math.sqrt(1 / a.shape[1])
         a.copy_(torch.empty(a.shape).uniform_(-bound, bound, generator=generator))

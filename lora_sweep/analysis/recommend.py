@@ -159,7 +159,7 @@ def measure_evidence(
     """
     everyone = np.arange(len(halves[0]) + len(halves[1]))
     with session.loaded([adapter]) as (slot,):
-        device = slot.weights.vector.device
+        device = session.engine.base.device
         bases = {name: (svd.u.float().to(device), svd.v.float().to(device)) for name, svd in svds.items()}
         trained = slopes_along(session, slot, bases, HOLDOUT, everyone)
     most = {name: min(WIDEST * rank, _smaller(svds, name)) for name in svds}

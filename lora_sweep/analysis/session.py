@@ -134,12 +134,12 @@ class AnalysisSession:
 
     def _evaluation(self, slot: Slot, scores: Scores, split: str, name: str | None) -> Evaluation:
         named = slot.weights.named
-        size = 4 * slot.weights.vector.numel()
+        size = 4 * slot.weights.size
         if name is not None:
             size = self.engine.save(slot, self.run.adapter_dir(name))
         lora = sum(p.numel() for key, p in named.items() if ".lora_" in key)
         metrics = metrics_of(self.engine.task, split, scores)
-        return Evaluation(scores, metrics, slot.weights.vector.numel(), lora, size)
+        return Evaluation(scores, metrics, slot.weights.size, lora, size)
 
 
 def open_session(

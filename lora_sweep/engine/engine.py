@@ -21,6 +21,7 @@ from lora_sweep.engine.api import EngineOptions, SlotState
 from lora_sweep.engine.memory import as_out_of_memory
 from lora_sweep.engine.meter import Meter
 from lora_sweep.engine.objective import Batch, Outcome, make_objective
+from lora_sweep.engine.optimizer import optimizer_step, zero_gradients
 from lora_sweep.engine.order import DataOrder
 from lora_sweep.engine.passes import PackRows, evaluation_passes, passes, targets_per_example
 from lora_sweep.engine.slot import Slot
@@ -84,7 +85,7 @@ class Engine:
             weights = self.adapted.add(number, config, config.seed)
         order = DataOrder(len(self.task.splits["train"]), config.batch_size * config.accumulate, config.seed)
         try:
-            if not weights.vector.numel():
+            if not weights.size:
                 raise InputError(f"trial {trial_id}", "must train something: a LoRA target or a task head")
             slot = Slot(number, trial_id, config, weights, order)
             if state is not None:
@@ -119,7 +120,7 @@ class Engine:
         """
         self.meter.start()
         failed: list[tuple[Slot, OutOfMemoryError]] = []
-        remaining = list(slots)
+        remaining = self._in_order(slots)
         while remaining:
             culprit = self._accumulate(remaining)
             if culprit is None:
@@ -128,8 +129,9 @@ class Engine:
             if slot is not None:
                 remaining.remove(slot)
                 failed.append((slot, error))
+        optimizer_step([(slot.weights, slot.config, slot.step) for slot in remaining])
         for slot in remaining:
-            slot.optimizer_step()
+            slot.step += 1
         self.steps += bool(remaining)
         self.trial_steps += len(remaining)
         return failed
@@ -142,8 +144,7 @@ class Engine:
         totals = np.bincount(rows.owner, weights=targets, minlength=len(slots))
         losses = torch.zeros(len(slots), device=self.base.device)
         work = [0] * len(slots)
-        for slot in slots:
-            slot.zero_gradient()
+        zero_gradients([slot.weights for slot in slots])
         for length, part in passes(self.task, split, rows, self.tokens_per_pass):
             weights = (1 / np.maximum(totals, 1))[part.owner]
             try:
@@ -203,7 +204,7 @@ class Engine:
         self.meter.start()
         split = self.task.splits[split_name]
         for slot in slots:
-            flops = self._linear_parameters + slot.weights.vector.numel()
+            flops = self._linear_parameters + slot.weights.size
             self.meter.add(slot.trial_id, 2.0 * int(self.task.bucket_of(split.lengths).sum()) * flops)
         while True:
             try:
@@ -215,17 +216,21 @@ class Engine:
                 self.tokens_per_pass //= 2
 
     def _evaluate(self, slots: Sequence[Slot], split: EncodedSplit) -> list[Scores]:
-        nll = np.zeros((len(slots), len(split)), dtype=np.float32)
-        logits = np.zeros((len(slots), len(split), len(self.task.labels)), dtype=np.float32)
+        ordered = self._in_order(slots)
+        outcomes: list[tuple[PackRows, Outcome]] = []
         for length, part in evaluation_passes(self.task, split, len(slots), self.tokens_per_pass):
             ones = torch.ones(len(part.owner), device=self.base.device)
-            outcome = self._run(slots, split, part, length, ones, dropout=False)
-            nll[part.owner, part.example] = outcome.nll.cpu().numpy()
-            if outcome.logits is not None:
-                logits[part.owner, part.example] = outcome.logits.cpu().numpy()
+            outcomes.append((part, self._run(ordered, split, part, length, ones, dropout=False)))
+        owner, example = (np.concatenate([getattr(part, name) for part, _ in outcomes]) for name in ("owner", "example"))
+        nll = np.zeros((len(slots), len(split)), dtype=np.float32)
+        # one transfer at the end: the device is never waited for between two passes
+        nll[owner, example] = torch.cat([outcome.nll for _, outcome in outcomes]).cpu().numpy()
+        logits = np.zeros((len(slots), len(split), len(self.task.labels)), dtype=np.float32)
+        if self.task.labels:
+            logits[owner, example] = torch.cat([cast(Tensor, outcome.logits) for _, outcome in outcomes]).cpu().numpy()
         targets = self._targets[split.name]
-        labelled = bool(self.task.labels)
-        return [Scores(logits[i] if labelled else None, nll[i], targets) for i in range(len(slots))]
+        places = [ordered.index(slot) for slot in slots]
+        return [Scores(logits[i] if self.task.labels else None, nll[i], targets) for i in places]
 
     def score(self, adapter: Path | None, split_name: str) -> Scores:
         """Evaluate an adapter folder, or the untouched base, beside whatever is open.
@@ -251,6 +256,10 @@ class Engine:
     def save(self, slot: Slot, folder: Path) -> int:
         """Write a slot's adapter in PEFT's format; returns the bytes of its weights file."""
         return save_adapter(self.adapted, slot.number, folder, self.base.name, PEFT_TASK[self.base.task])
+
+    def _in_order(self, slots: Sequence[Slot]) -> list[Slot]:
+        """Adapters of one bank next to each other, so that they share their products."""
+        return sorted(slots, key=lambda slot: self.adapted.routing.position(slot.number))
 
     # Passes ----------------------------------------------------------------------------------------------------
 
@@ -288,7 +297,7 @@ class Engine:
 
     def _training_flops(self, slot: Slot) -> float:
         """FLOPs of one padded training token of a trial; see `meter`."""
-        trained = slot.weights.vector.numel()
+        trained = slot.weights.size
         through_base = 2 if self.adapted.slots[slot.number][1] else 1
         return 2.0 * through_base * self._linear_parameters + 6.0 * trained
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lora_sweep.engine.engine import Engine
+from lora_sweep.engine.optimizer import zero_gradients
 from lora_sweep.engine.passes import PackRows, passes, targets_per_example
 from lora_sweep.engine.slot import Slot
 
@@ -31,11 +32,11 @@ def backward_by_example(engine: Engine, slot: Slot, split_name: str, examples: n
     """
     split, device = engine.task.splits[split_name], engine.base.device
     targets = np.maximum(targets_per_example(split), 1)
-    slot.zero_gradient()
+    zero_gradients([slot.weights])
     for length, part in passes(engine.task, split, PackRows.of([examples]), engine.tokens_per_pass):
         weights = torch.as_tensor(1 / targets[part.example], dtype=torch.float32, device=device)
         tokens = np.arange(length) < split.lengths[part.example][:, None]
         told(part.example, torch.from_numpy(tokens).to(device))
         outcome = engine._run([slot], split, part, length, weights, dropout=False)
         outcome.total.backward()  # type: ignore[no-untyped-call]
-    slot.zero_gradient()
+    zero_gradients([slot.weights])

@@ -83,7 +83,7 @@ class Reporter:
         kept = slot.history[slot.kept or 0]
         spec, names, weights = self._engine.adapted.slots[slot.number]
         lora = sum(p.numel() for name, p in weights.named.items() if ".lora_" in name)
-        total = weights.vector.numel()
+        total = weights.size
         return TrialRecord(
             trial_id=slot.trial_id,
             status="complete" if slot.done else "stopped",
@@ -102,7 +102,7 @@ class Reporter:
     def _adapter_bytes(self, slot: Slot) -> int:
         """Of the weights file; of the bare tensors where nothing is written."""
         if self._run is None:
-            return 4 * slot.weights.vector.numel()
+            return 4 * slot.weights.size
         return (self._run.adapter_dir(slot.trial_id) / WEIGHTS_FILE).stat().st_size
 
     def _norms(self, slot: Slot) -> WeightNorms | None:
@@ -119,7 +119,7 @@ class Reporter:
             device_seconds=slot.device_seconds,
             solo_seconds=solo,
             solo_source="probed" if slot.probes else None,
-            state_bytes=4 * (2 + moments) * slot.weights.vector.numel(),
+            state_bytes=4 * (2 + moments) * slot.weights.size,
             peak_memory_bytes=peak_bytes(self._engine.base.device),
         )
 

@@ -12,11 +12,9 @@ from torch import Tensor
 from lora_sweep.adapters import AdapterWeights, DropoutStream, stream_key
 from lora_sweep.engine.api import SlotState
 from lora_sweep.engine.order import DataOrder
-from lora_sweep.engine.schedule import learning_rate_at
+from lora_sweep.engine.optimizer import MOMENTS
 from lora_sweep.errors import InputError
 from lora_sweep.records import EvalPoint, TrialConfig
-
-_MOMENTS = {"adamw": ("exp_avg", "exp_avg_sq"), "sgd": ()}
 
 
 @dataclass
@@ -55,11 +53,6 @@ class Slot:
     evaluation_seconds: float = 0.0
     probes: list[float] = field(default_factory=list)
 
-    def __post_init__(self) -> None:
-        self._flat = torch.nn.Parameter(self.weights.vector)
-        self._flat.grad = self.weights.gradient
-        self._optimizer = _make_optimizer(self.config, self._flat)
-
     def next_evaluation(self) -> int:
         """The step after which the next evaluation is due."""
         return next(step for step in self.config.evaluations() if step > self.step)
@@ -77,28 +70,14 @@ class Slot:
         """The masks of these rows (numbers within the step's batch, int64 [b]) at the present step."""
         return DropoutStream(stream_key(self.config.seed, self.step), rows)
 
-    def zero_gradient(self) -> None:
-        self.weights.gradient.zero_()
-
-    @torch.no_grad()
-    def optimizer_step(self) -> None:
-        """Clip by the norm of the whole gradient, as `torch.nn.utils.clip_grad_norm_` does, and update."""
-        gradient = self.weights.gradient
-        if self.config.clip is not None:
-            gradient.mul_(torch.clamp(self.config.clip / (gradient.norm() + 1e-6), max=1.0))
-        self._optimizer.param_groups[0]["lr"] = learning_rate_at(self.config, self.step)
-        self._optimizer.step()
-        self.weights.refresh()
-        self.step += 1
-
     def state(self) -> SlotState:
         """All that is needed to go on elsewhere."""
-        moments = self._optimizer.state.get(self._flat, {})
+        names = MOMENTS[self.config.optimizer] if self.step else ()
         return SlotState(
             fingerprint=self.config.fingerprint(),
             step=self.step,
-            weights=_numpy(self.weights.vector),
-            moments={name: _numpy(moments[name]) for name in _MOMENTS[self.config.optimizer] if name in moments},
+            weights=self._flat(self.weights.bank.vector),
+            moments={name: self._flat(self.weights.bank.extra(name)) for name in names},
             history=tuple(self.history),
             kept=self.kept,
             loss_sum=self.loss_sum,
@@ -119,26 +98,14 @@ class Slot:
         """
         if state.fingerprint != self.config.fingerprint():
             raise InputError(f"trial {self.trial_id}", "a state must come from the same configuration")
-        self.weights.vector.copy_(torch.from_numpy(state.weights.copy()))
+        self.weights.fill(self.weights.bank.vector, torch.from_numpy(state.weights.copy()))
         self.weights.refresh()
-        if state.moments:
-            moments = {
-                name: torch.from_numpy(value.copy()).to(self._flat.device) for name, value in state.moments.items()
-            }
-            self._optimizer.state[self._flat] = {"step": torch.tensor(float(state.step)), **moments}
+        for name, values in state.moments.items():
+            self.weights.fill(self.weights.bank.extra(name), torch.from_numpy(values.copy()))
         self.step, self.history, self.kept = state.step, list(state.history), state.kept
         self.loss_sum, self.tokens, self.padded_tokens = state.loss_sum, state.tokens, state.padded_tokens
         self.wall_seconds, self.device_seconds = state.wall_seconds, state.device_seconds
         self.evaluation_seconds, self.probes = state.evaluation_seconds, list(state.probe_seconds)
 
-
-def _make_optimizer(config: TrialConfig, parameter: torch.nn.Parameter) -> torch.optim.Optimizer:
-    if config.optimizer == "sgd":
-        return torch.optim.SGD([parameter], lr=config.learning_rate, weight_decay=config.weight_decay)
-    return torch.optim.AdamW(
-        [parameter], lr=config.learning_rate, betas=(0.9, 0.999), eps=1e-8, weight_decay=config.weight_decay
-    )
-
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().to("cpu", copy=True).numpy()
+    def _flat(self, tensor: Tensor) -> np.ndarray:
+        return self.weights.flat(tensor).numpy()

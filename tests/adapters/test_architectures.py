@@ -49,7 +49,9 @@ def test_classifiers_load_in_peft_and_merge(checkpoint: Path, tmp_path: Path) ->
     adapted = AdaptedModel(base.model, base.trained, base.new, base.called)
     weights = adapted.add(0, AdapterSpec(rank=3, target_modules="attention"), seed=1)
     with torch.no_grad():
-        weights.vector.add_(torch.randn(weights.vector.shape, generator=torch.Generator().manual_seed(0)) * 0.1)
+        generator = torch.Generator().manual_seed(0)
+        for values in weights.named.values():
+            values.add_(torch.randn(values.shape, generator=generator) * 0.1)
     weights.refresh()
     mask = (PADDED != 1).long()
     with adapted.routing.whole(0), torch.no_grad():

@@ -7,52 +7,96 @@ import pytest
 import torch
 
 from lora_sweep.adapters import DropoutStream, stream_key
+from lora_sweep.adapters.dropout import KeepTable, module_key, window_starts
+
+CPU = torch.device("cpu")
+FEATURES = 384
 
 
-@pytest.mark.parametrize("p", [0.05, 0.1, 0.5, 0.9])
+def keep_mask(stream: DropoutStream, module: str, p: float, tokens: int, dtype=torch.float32) -> torch.Tensor:
+    """1 where an element stays: [rows, tokens, features]."""
+    starts = window_starts(torch.from_numpy(stream.row_keys()), tokens, module_key(module))[0]
+    kept = KeepTable([p], dtype, CPU).apply(torch.ones(len(starts), FEATURES, dtype=dtype), starts)
+    return kept.view(len(stream.rows), tokens, FEATURES).double()
+
+
+def correlation(masks: torch.Tensor) -> float:
+    """The largest between two of some masks, [masks, elements]."""
+    return (torch.corrcoef(masks) - torch.eye(len(masks))).abs().max().item()
+
+
+@pytest.mark.parametrize("p", [0.01, 0.05, 0.1, 0.5, 0.9])
 def test_share_of_dropped_elements(p: float) -> None:
-    mask = DropoutStream(3, np.arange(64)).keep_mask("layer", p, 4096)
-    share = 1 - mask.float().mean().item()
-    assert abs(share - p) < 5 * (p * (1 - p) / mask.numel()) ** 0.5 + 2**-16
+    mask = keep_mask(DropoutStream(3, np.arange(64)), "layer", p, 40)
+    share = 1 - mask.mean().item()
+    # the table's own share differs from p too; both by five standard errors at most
+    assert abs(share - p) < 5 * (p * (1 - p)) ** 0.5 * (mask.numel() ** -0.5 + 2**-10) + 2**-16
+
+
+def test_without_dropout_all_stays_bit_for_bit() -> None:
+    x = torch.randn(5, FEATURES)
+    assert torch.equal(KeepTable([0.0, 0.5], torch.float32, CPU).apply(x, torch.arange(5)), x)
+
+
+def test_what_is_dropped_is_zero_whatever_it_was() -> None:
+    table, starts = KeepTable([0.5], torch.float32, CPU), torch.arange(4) * 1000
+    mask = table.apply(torch.ones(4, FEATURES), starts).bool()
+    dropped = table.apply(torch.full((4, FEATURES), float("nan")), starts)
+    assert (dropped[~mask] == 0).all() and dropped[mask].isnan().all()
 
 
 def test_mask_of_a_row_depends_on_its_number_alone() -> None:
-    whole = DropoutStream(3, np.arange(10)).keep_mask("layer", 0.3, 101)
-    part = DropoutStream(3, np.array([7, 2])).keep_mask("layer", 0.3, 101)
+    whole = keep_mask(DropoutStream(3, np.arange(10)), "layer", 0.3, 7)
+    part = keep_mask(DropoutStream(3, np.array([7, 2])), "layer", 0.3, 7)
     assert torch.equal(part, whole[[7, 2]])
 
 
-def test_different_steps_modules_seeds_and_rows_are_uncorrelated() -> None:
+def test_mask_is_the_same_in_every_dtype() -> None:
+    stream = DropoutStream(9, np.arange(3))
+    fp32, bf16 = (keep_mask(stream, "layer", 0.2, 5, dtype) for dtype in (torch.float32, torch.bfloat16))
+    assert torch.equal(fp32, bf16)
+
+
+def test_different_steps_modules_seeds_rows_and_tokens_are_uncorrelated() -> None:
     rows = np.arange(2)
     masks = [
-        DropoutStream(stream_key(seed, step), rows).keep_mask(module, 0.5, 100_000)
+        keep_mask(DropoutStream(stream_key(seed, step), rows), module, 0.5, 260).flatten(1)
         for seed, step, module in [(0, 0, "a"), (0, 1, "a"), (1, 0, "a"), (0, 0, "b")]
     ]
-    flat = torch.stack([row.double() for mask in masks for row in mask])
-    correlation = torch.corrcoef(flat) - torch.eye(len(flat))
-    assert correlation.abs().max() < 0.02  # 6 standard errors of 1/sqrt(100,000)
+    assert correlation(torch.cat(masks)) < 0.02  # 6 standard errors of 1/sqrt(100,000)
+    tokens = keep_mask(DropoutStream(1, np.arange(1)), "a", 0.5, 64)[0]
+    assert correlation(tokens) < 6 / FEATURES**0.5
 
 
 def test_neighbouring_elements_are_uncorrelated() -> None:
-    mask = DropoutStream(1, np.arange(1)).keep_mask("a", 0.5, 400_000)[0].double()
-    for lag in (1, 2, 3, 4, 5, 8, 384):
+    mask = keep_mask(DropoutStream(1, np.arange(8)), "a", 0.5, 130).flatten()
+    for lag in (1, 2, 3, 4, 5, 8, FEATURES):
         pair = torch.stack([mask[:-lag], mask[lag:]])
         assert abs(torch.corrcoef(pair)[0, 1]) < 0.01
 
 
-def test_bits_are_philox_of_the_counter() -> None:
-    """The first block of a row against plain Python integers (Salmon et al., SC'11, Philox4x64-10)."""
-    word, key, row = (1 << 64) - 1, stream_key(5, "m"), 3
-    c, k = [1, 0, 0, row], [key, 0]  # numpy counts up before it draws
-    for _ in range(10):
-        high0, low0 = divmod(0xD2E7470EE14C6C93 * c[0], 1 << 64)
-        high1, low1 = divmod(0xCA5A826395121157 * c[2], 1 << 64)
-        c = [high1 ^ c[1] ^ k[0], low1, high0 ^ c[3] ^ k[1], low0]
-        k = [(k[0] + 0x9E3779B97F4A7C15) & word, (k[1] + 0xBB67AE8584CAA73B) & word]
-    lanes = [(z >> shift) & 0xFFFF for z in c for shift in (0, 16, 32, 48)]
-    signed = [lane - 65536 if lane >= 32768 else lane for lane in lanes]
-    mask = DropoutStream(5, np.array([row])).keep_mask("m", 0.25, 16)
-    assert mask[0].tolist() == [value >= round(0.25 * 65536) - 32768 for value in signed]
+def test_windows_are_spread_over_the_whole_table() -> None:
+    keys = torch.from_numpy(DropoutStream(5, np.arange(200)).row_keys())
+    starts = window_starts(keys, 50, torch.cat([module_key(name) for name in "abc"]))
+    assert starts.shape == (3, 10_000) and starts.min() >= 0 and starts.max() < 2**20
+    counts = torch.histc(starts.double(), bins=64, min=0, max=2**20)
+    expected = starts.numel() / 64
+    # chi-square with 63 degrees of freedom: mean 63, standard deviation 11.2
+    assert ((counts - expected) ** 2 / expected).sum() < 63 + 5 * 11.2
+    assert len(starts.unique()) > 0.98 * starts.numel()
+
+
+def test_the_start_is_murmurs_hash_of_the_counter() -> None:
+    """Against plain Python integers."""
+    word, stream, row, token = (1 << 64) - 1, 12345, 3, 2
+    golden, first, second = 0x9E3779B97F4A7C15, 0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53
+    key = (row * golden + stream) & word
+    key = ((key ^ key >> 32) * second) & word
+    z = (key + token * golden + stream_key("m")) & word
+    z = ((z ^ z >> 33) * first) & word
+    z = ((z ^ z >> 33) * second) & word
+    found = window_starts(torch.from_numpy(DropoutStream(stream, np.array([row])).row_keys()), 4, module_key("m"))
+    assert found[0, token] == z >> 44
 
 
 def test_key_keeps_its_parts_apart() -> None:

@@ -146,7 +146,7 @@ def test_training_equals_peft_on_the_same_batches(bert_dir: Path, sentiment_file
     outcome = peft.set_peft_model_state_dict(theirs, state)
     assert not outcome.unexpected_keys
     parameters = [p for p in theirs.parameters() if p.requires_grad]
-    assert sum(p.numel() for p in parameters) == slot.weights.vector.numel()
+    assert sum(p.numel() for p in parameters) == slot.weights.size
     optimizer = torch.optim.AdamW(parameters, lr=5e-3, weight_decay=0.01)
     scheduler = transformers.get_linear_schedule_with_warmup(optimizer, 4, 20)
     split = task.splits["train"]

@@ -1,0 +1,128 @@
+"""The weights of all adapters of equal padded layout: one row each in common tensors.
+
+    vector     row 0 │ A of layer 1 │ B of layer 1 │ A of layer 2 │ ... │ head │      fp32 [capacity, size]
+               row 1 │      ...
+    gradient, rounded (the base's dtype) and the optimizer's moments alike
+
+A column of rows is a stack of matrices, [adapters, rank, in], which one grouped product takes as it is; rounding,
+clipping and optimizer steps are a few operations whatever the number of adapters and layers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from lora_sweep.adapters.layout import Entry, Layout
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a bank, ascending.
+
+    Attributes:
+        numbers: their numbers.
+        index: a slice where they follow each other, else int64 [n] on the bank's device.
+    """
+
+    numbers: tuple[int, ...]
+    index: slice | Tensor
+
+
+class Bank:
+    """Rows of weights, gradients and whatever goes with them.
+
+    Args:
+        layout: the first adapter's; `layout.key` is that of every other one too.
+        dtype: the base's.
+        device: the base's.
+
+    Attributes:
+        vector: fp32 [capacity, size], the weights.
+        gradient: fp32 [capacity, size]; backward adds to it.
+        rounded: [capacity, size] in the base's dtype, what products with activations use; `vector` itself for fp32.
+        scaling: fp32 [2, capacity, layers], alpha / rank; the second one also makes up for dropout, times 1 / (1 - p).
+        version: changes when the tensors above are other ones.
+    """
+
+    def __init__(self, layout: Layout, dtype: torch.dtype, device: torch.device) -> None:
+        self.layout, self.dtype, self.device = layout, dtype, device
+        self.version = 0
+        self._free: list[int] = []
+        self._extra: dict[str, Tensor] = {}
+        self._allocate(0)
+
+    def take(self) -> int:
+        """The number of a row of zeros, the lowest that is free."""
+        if not self._free:
+            self._grow()
+        row = min(self._free)
+        self._free.remove(row)
+        return row
+
+    def release(self, row: int) -> None:
+        """Give a row back; nothing of it is left for the next."""
+        for tensor in (self.vector, self.gradient, self.rounded, *self._extra.values()):
+            tensor[row].zero_()
+        self._free.append(row)
+
+    @property
+    def empty(self) -> bool:
+        return len(self._free) == len(self.vector)
+
+    def extra(self, name: str) -> Tensor:
+        """A further fp32 tensor [capacity, size] of this name, zero at first: an optimizer's moments."""
+        if name not in self._extra:
+            self._extra[name] = torch.zeros_like(self.vector)
+        return self._extra[name]
+
+    def rows(self, numbers: tuple[int, ...]) -> Rows:
+        """Rows by their ascending numbers."""
+        first = numbers[0]
+        if numbers == tuple(range(first, first + len(numbers))):
+            return Rows(numbers, slice(first, first + len(numbers)))
+        return Rows(numbers, torch.tensor(numbers, device=self.device))
+
+    @torch.no_grad()
+    def refresh(self, rows: slice | int) -> None:
+        """Round weights to the base's dtype again; to be called whenever they have changed."""
+        if self.rounded is not self.vector:
+            self.rounded[rows] = self.vector[rows]
+
+    def _grow(self) -> None:
+        old = len(self.vector)
+        before = (self.vector, self.gradient, self.rounded, self.scaling, self._extra)
+        self._allocate(max(1, 2 * old))
+        vector, gradient, rounded, scaling, extra = before
+        self.vector[:old], self.gradient[:old], self.scaling[:, :old] = vector, gradient, scaling
+        if self.rounded is not self.vector:
+            self.rounded[:old] = rounded
+        for name, tensor in extra.items():
+            self._extra[name] = torch.zeros_like(self.vector)
+            self._extra[name][:old] = tensor
+        self._free += range(old, len(self.vector))
+        self.version += 1
+
+    def _allocate(self, capacity: int) -> None:
+        shape = (capacity, self.layout.size)
+        self.vector, self.gradient = (torch.zeros(shape, device=self.device) for _ in range(2))
+        same = self.dtype is torch.float32
+        self.rounded = self.vector if same else torch.zeros(shape, dtype=self.dtype, device=self.device)
+        self.scaling = torch.ones((2, capacity, max(1, len(self.layout.places))), device=self.device)
+        self._extra = {}
+
+
+def stack(tensor: Tensor, entry: Entry, rows: Rows) -> Tensor:
+    """One tensor of some adapters: [adapters, *entry.padded]; a view where the rows follow each other."""
+    return tensor[rows.index, entry.start : entry.stop].unflatten(1, entry.padded)
+
+
+def add_rows(tensor: Tensor, entry: Entry, rows: Rows, values: Tensor) -> None:
+    """Add [adapters, *entry.padded] to one tensor of some adapters."""
+    into = tensor[:, entry.start : entry.stop].unflatten(1, entry.padded)
+    if isinstance(rows.index, slice):
+        into[rows.index] += values
+    else:
+        into.index_add_(0, rows.index, values.to(into.dtype))

@@ -1,0 +1,71 @@
+"""Products of groups of tokens, each with its own matrix.
+
+On a Hopper GPU or a newer one a single kernel does all groups; elsewhere, one product a group, which is also what the
+kernel is tested against.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grouped_mm
+
+from lora_sweep.adapters.route import Groups
+
+
+def product(x: Tensor, matrices: Tensor, groups: Groups) -> Tensor:
+    """Each group's tokens times its matrix.
+
+    Args:
+        x: [tokens, k].
+        matrices: [groups, k, n], any strides.
+        groups: of the tokens.
+
+    Returns:
+        [tokens, n].
+    """
+    if _one_kernel(x, matrices):
+        return grouped_mm(x, matrices, offs=groups.ends)
+    out = x.new_empty(len(x), matrices.shape[2])
+    for (start, stop), matrix in zip(groups.spans(), matrices, strict=True):
+        torch.mm(x[start:stop], matrix, out=out[start:stop])
+    return out
+
+
+def add_product(out: Tensor, x: Tensor, matrices: Tensor, groups: Groups) -> None:
+    """Add each group's tokens [tokens, k] times its matrix [groups, k, n] to `out` [tokens, n]."""
+    if _one_kernel(x, matrices):
+        out += grouped_mm(x, matrices, offs=groups.ends)
+        return
+    for (start, stop), matrix in zip(groups.spans(), matrices, strict=True):
+        out[start:stop].addmm_(x[start:stop], matrix)
+
+
+def add_outer(into: Tensor, index: slice | Tensor, left: Tensor, right: Tensor, groups: Groups) -> None:
+    """Add left^T right, summed over each group's tokens, to some matrices.
+
+    Args:
+        into: fp32 [capacity, m, n].
+        index: which of them, one a group.
+        left: [tokens, m].
+        right: [tokens, n].
+        groups: of the tokens.
+    """
+    if _one_kernel(left, right):
+        outer = grouped_mm(left.T, right, offs=groups.ends)
+        if isinstance(index, slice):
+            into[index] += outer
+        else:
+            into.index_add_(0, index, outer.float())
+        return
+    numbers = range(len(into))[index] if isinstance(index, slice) else index.tolist()
+    for (start, stop), number in zip(groups.spans(), numbers, strict=True):
+        into[number] += left[start:stop].T @ right[start:stop]
+
+
+def _one_kernel(x: Tensor, other: Tensor) -> bool:
+    """Whether the kernel knows these: bf16 on compute capability 9.0 on, every size a multiple of 16 bytes."""
+    if not x.is_cuda or x.dtype is not torch.bfloat16:
+        return False
+    sizes = (x.shape[-1], *other.shape[1:])
+    return torch.cuda.get_device_capability(x.device) >= (9, 0) and all(size % 8 == 0 for size in sizes)

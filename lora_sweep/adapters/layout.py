@@ -1,0 +1,76 @@
+"""Where the tensors of one adapter lie in one flat vector."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from lora_sweep.adapters.names import lora_names
+
+_ALIGNED = 8  # elements: 16 bytes in bf16, which grouped products on a GPU ask for
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor of a layout.
+
+    Attributes:
+        start: its first element in the vector.
+        shape: its true shape.
+        padded: the shape that it takes up there; what is beyond `shape` is zero and stays zero.
+    """
+
+    start: int
+    shape: tuple[int, ...]
+    padded: tuple[int, ...]
+
+    @property
+    def stop(self) -> int:
+        return self.start + math.prod(self.padded)
+
+
+@dataclass(frozen=True)
+class Place:
+    """The LoRA matrices of one layer: A [rank, in], B [out, rank]; `number` counts the layers of the layout."""
+
+    number: int
+    a: Entry
+    b: Entry
+
+
+class Layout:
+    """The tensors of an adapter, one after the other, ranks padded.
+
+    Args:
+        shapes: name to shape of all that the adapter trains.
+        modules: full names of the layers that it adapts.
+        padded_rank: what a rank is padded to.
+
+    Attributes:
+        entries: name to entry, in the order of `shapes`.
+        places: full name of an adapted layer to its matrices.
+        size: elements of the whole vector; `trained` counts those that are no padding.
+    """
+
+    def __init__(
+        self, shapes: Mapping[str, tuple[int, ...]], modules: tuple[str, ...], padded_rank: Callable[[int], int]
+    ) -> None:
+        padded = dict(shapes)
+        for name_a, name_b in map(lora_names, modules):
+            (rank, size_in), (size_out, _) = shapes[name_a], shapes[name_b]
+            padded[name_a], padded[name_b] = (padded_rank(rank), size_in), (size_out, padded_rank(rank))
+        self.entries: dict[str, Entry] = {}
+        start = 0
+        for name, shape in shapes.items():
+            self.entries[name] = entry = Entry(start, shape, padded[name])
+            start = -(-entry.stop // _ALIGNED) * _ALIGNED
+        self.size = start
+        self.trained = sum(math.prod(shape) for shape in shapes.values())
+        pairs = [(module, *(self.entries[name] for name in lora_names(module))) for module in modules]
+        self.places = {module: Place(number, a, b) for number, (module, a, b) in enumerate(pairs)}
+
+    @property
+    def key(self) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        """Equal for layouts that can share a bank."""
+        return tuple((name, entry.padded) for name, entry in self.entries.items())

@@ -1,0 +1,153 @@
+"""One way of cutting a batch into adapters, as the layers use it.
+
+Neighbouring adapters that lie in one bank, in ascending rows, form a `Part`: one grouped product serves them. What
+does not change from step to step is worked out once; only the keys of the dropout masks do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lora_sweep.adapters.bank import Bank
+from lora_sweep.adapters.dropout import KeepTable, window_starts
+from lora_sweep.adapters.layout import Place
+from lora_sweep.errors import AdapterStateError
+
+
+@dataclass(frozen=True)
+class Member:
+    """Rows `start` to `stop` of a batch belong to the adapter in a bank's row; without `dropout` it is off."""
+
+    bank: Bank
+    row: int
+    start: int
+    stop: int
+    dropout: float | None
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The tokens of a part, one group an adapter.
+
+    Attributes:
+        bounds: where each group begins and the last one ends, within the part.
+        ends: the same without the first, int32 on the device.
+        row: int64 [tokens], the bank's row of each token's adapter.
+        drops: int64 [tokens], 1 where elements may be dropped.
+    """
+
+    bounds: tuple[int, ...]
+    ends: Tensor
+    row: Tensor
+    drops: Tensor
+
+    def spans(self) -> Iterator[tuple[int, int]]:
+        """(first token, last token + 1) of each group."""
+        return pairwise(self.bounds)
+
+
+class Part:
+    """Members one after the other whose adapters lie in one bank.
+
+    Attributes:
+        rows: the bank's, ascending.
+        start: first row of the batch; `stop` is the last one + 1.
+        drops: whether any element may be dropped here.
+    """
+
+    def __init__(self, members: Sequence[Member]) -> None:
+        self.bank = members[0].bank
+        self.members = members
+        self.rows = self.bank.rows(tuple(member.row for member in members))
+        self.start, self.stop = members[0].start, members[-1].stop
+        self.drops = any(member.dropout for member in members)
+        self._groups: dict[int, Groups] = {}
+
+    def groups(self, tokens: int) -> Groups:
+        """The groups when a row holds so many tokens."""
+        if tokens not in self._groups:
+            counts = [(member.stop - member.start) * tokens for member in self.members]
+            bounds = np.concatenate([[0], np.cumsum(counts)])
+            self._groups[tokens] = Groups(
+                tuple(bounds.tolist()),
+                _to(self.bank.device, bounds[1:].astype(np.int32)),
+                _to(self.bank.device, np.repeat(self.rows.numbers, counts)),
+                _to(self.bank.device, np.repeat([int(bool(member.dropout)) for member in self.members], counts)),
+            )
+        return self._groups[tokens]
+
+    def scale(self, place: Place, tokens: int) -> Tensor:
+        """alpha / rank of each token's adapter at a layer, and what makes up for dropout: fp32 [tokens, 1]."""
+        groups = self.groups(tokens)
+        return self.bank.scaling[..., place.number][groups.drops, groups.row].unsqueeze(1)
+
+
+class Route:
+    """A batch and whose its rows are.
+
+    Args:
+        streams: bool [rows], where masks are drawn.
+        members: ascending; rows of none are the base's alone.
+        keep: the masks of all dropouts.
+        module_keys: int64 [modules].
+    """
+
+    def __init__(self, streams: np.ndarray, members: Sequence[Member], keep: KeepTable, module_keys: Tensor) -> None:
+        self.streams, self.keep = streams, keep
+        self.rows = len(streams)
+        self.parts = [Part(run) for run in _runs(members)]
+        self._module_keys, self._device = module_keys, module_keys.device
+        tables = np.full(self.rows, keep.start(0.0))
+        for member in members:
+            tables[member.start : member.stop] = keep.start(member.dropout or 0.0)
+        self._tables = _to(self._device, tables)
+        self._row_keys = torch.zeros(self.rows, dtype=torch.int64, device=self._device)
+        self._starts: dict[int, Tensor] = {}
+
+    def set_row_keys(self, keys: np.ndarray) -> None:
+        """Name the rows of this step, int64 [rows]."""
+        self._row_keys = _to(self._device, keys)
+        self._starts.clear()
+
+    def tokens(self, x: Tensor) -> int:
+        """How many tokens of each row a module sees in `x`, [rows, ..., features] or [rows * length, features].
+
+        Raises:
+            AdapterStateError: the first dimension is no multiple of the routed rows.
+        """
+        if x.shape[0] % self.rows:
+            raise AdapterStateError(f"a module got {x.shape[0]} rows of a batch of {self.rows}: it cannot be packed")
+        return x.numel() // (x.shape[-1] * self.rows)
+
+    def windows(self, module: int, tokens: int) -> Tensor:
+        """Where the masks of all tokens begin within a table: int64 [rows * tokens]."""
+        if tokens not in self._starts:
+            self._starts[tokens] = window_starts(self._row_keys, tokens, self._module_keys)
+        return self._starts[tokens][module]
+
+    def lora_windows(self, module: int, tokens: int) -> Tensor:
+        """Where the masks of all tokens begin in `keep`, each in the table of its own adapter's dropout."""
+        return self.windows(module, tokens) + self._tables.repeat_interleave(tokens)
+
+
+def _runs(members: Sequence[Member]) -> Iterator[list[Member]]:
+    run: list[Member] = []
+    for member in members:
+        last = run[-1] if run else member
+        if run and not (last.bank is member.bank and last.row < member.row and last.stop == member.start):
+            yield run
+            run = []
+        run.append(member)
+    if run:
+        yield run
+
+
+def _to(device: torch.device, values: np.ndarray) -> Tensor:
+    tensor = torch.from_numpy(values)
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
