@@ -6,6 +6,7 @@ from lora_sweep.adapters.dropout import DropoutStream, stream_key
 from lora_sweep.adapters.layer import LoraLinear, LoraWeights
 from lora_sweep.adapters.model import AdaptedModel
 from lora_sweep.adapters.peft_format import WEIGHTS_FILE, AdapterFile, read_adapter, save_adapter
+from lora_sweep.adapters.route import Route, to_device
 from lora_sweep.adapters.routing import Routing, Segment
 from lora_sweep.adapters.targets import linear_names, resolve_targets, role_of
 from lora_sweep.adapters.trained import TrainedModule
@@ -20,6 +21,7 @@ __all__ = [
     "LoraLinear",
     "LoraWeights",
     "ParameterCount",
+    "Route",
     "Routing",
     "Segment",
     "TrainedModule",
@@ -32,4 +34,5 @@ __all__ = [
     "role_of",
     "save_adapter",
     "stream_key",
+    "to_device",
 ]

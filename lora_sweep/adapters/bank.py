@@ -114,15 +114,11 @@ class Bank:
         self._extra = {}
 
 
+def column(tensor: Tensor, entry: Entry) -> Tensor:
+    """One tensor of all rows: [capacity, *entry.padded], a view."""
+    return tensor[:, entry.start : entry.stop].view(len(tensor), *entry.padded)
+
+
 def stack(tensor: Tensor, entry: Entry, rows: Rows) -> Tensor:
-    """One tensor of some adapters: [adapters, *entry.padded]; a view where the rows follow each other."""
-    return tensor[rows.index, entry.start : entry.stop].unflatten(1, entry.padded)
-
-
-def add_rows(tensor: Tensor, entry: Entry, rows: Rows, values: Tensor) -> None:
-    """Add [adapters, *entry.padded] to one tensor of some adapters."""
-    into = tensor[:, entry.start : entry.stop].unflatten(1, entry.padded)
-    if isinstance(rows.index, slice):
-        into[rows.index] += values
-    else:
-        into.index_add_(0, rows.index, values.to(into.dtype))
+    """One tensor of some rows: [rows, *entry.padded]; a view where they follow each other."""
+    return column(tensor, entry)[rows.index]

@@ -36,10 +36,10 @@ class BaseDropout(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Drop where a segment has a stream, that is in training; elsewhere the input as it is."""
         route = self.routing.of(x)
-        if route is None or not route.streams.any():
+        if route is None or not route.any_streams:
             return x
         length = route.tokens(x)
-        streams = torch.from_numpy(route.streams).to(x.device).repeat_interleave(length).bool()
+        streams = route.streams.repeat_interleave(length)
         tables = torch.where(streams, route.keep.start(self.base.p), route.keep.start(0.0))
         dropped = _Dropped.apply(x, route.keep, route.windows(self._number, length) + tables)  # type: ignore[no-untyped-call]
         scale = torch.where(streams, 1 / (1 - self.base.p), 1.0).view(*x.shape[:-1], 1)

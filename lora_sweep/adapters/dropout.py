@@ -98,7 +98,9 @@ class KeepTable:
         """
         features = x.shape[-1]
         windows = self._table.as_strided((len(self._table) - features + 1, features), (1, 1))
-        return (x.view(self._integer) & windows.index_select(0, starts)).view(x.dtype)
+        kept = windows.index_select(0, starts)
+        kept &= x.view(self._integer)
+        return kept.view(x.dtype)
 
 
 @cache

@@ -52,11 +52,7 @@ def add_outer(into: Tensor, index: slice | Tensor, left: Tensor, right: Tensor, 
         groups: of the tokens.
     """
     if _one_kernel(left, right):
-        outer = grouped_mm(left.T, right, offs=groups.ends)
-        if isinstance(index, slice):
-            into[index] += outer
-        else:
-            into.index_add_(0, index, outer.float())
+        into[index] += grouped_mm(left.T, right, offs=groups.ends)
         return
     numbers = range(len(into))[index] if isinstance(index, slice) else index.tolist()
     for (start, stop), number in zip(groups.spans(), numbers, strict=True):

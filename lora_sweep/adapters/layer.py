@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lora_sweep.adapters.bank import stack
+from lora_sweep.adapters.bank import column, stack
 from lora_sweep.adapters.grouped import add_outer, add_product, product
 from lora_sweep.adapters.layout import Entry, Place
 from lora_sweep.adapters.route import Groups, Part, Route
@@ -176,8 +176,7 @@ def _b(part: Part, place: Place) -> Tensor:
 
 
 def _add_gradient(part: Part, entry: Entry, left: Tensor, right: Tensor, groups: Groups) -> None:
-    into = part.bank.gradient[:, entry.start : entry.stop].unflatten(1, entry.padded)
-    add_outer(into, part.rows.index, left, right, groups)
+    add_outer(column(part.bank.gradient, entry), part.rows.index, left, right, groups)
 
 
 def _dropped(tokens: Tensor, span: slice, part: Part, route: Route, windows: Tensor | None) -> Tensor:

@@ -67,8 +67,10 @@ class Layout:
             start = -(-entry.stop // _ALIGNED) * _ALIGNED
         self.size = start
         self.trained = sum(math.prod(shape) for shape in shapes.values())
-        pairs = [(module, *(self.entries[name] for name in lora_names(module))) for module in modules]
-        self.places = {module: Place(number, a, b) for number, (module, a, b) in enumerate(pairs)}
+        self.places: dict[str, Place] = {}
+        for module in modules:
+            a, b = (self.entries[name] for name in lora_names(module))
+            self.places[module] = Place(len(self.places), a, b)
 
     @property
     def key(self) -> tuple[tuple[str, tuple[int, ...]], ...]:

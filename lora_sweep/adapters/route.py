@@ -76,9 +76,9 @@ class Part:
             bounds = np.concatenate([[0], np.cumsum(counts)])
             self._groups[tokens] = Groups(
                 tuple(bounds.tolist()),
-                _to(self.bank.device, bounds[1:].astype(np.int32)),
-                _to(self.bank.device, np.repeat(self.rows.numbers, counts)),
-                _to(self.bank.device, np.repeat([int(bool(member.dropout)) for member in self.members], counts)),
+                to_device(bounds[1:].astype(np.int32), self.bank.device),
+                to_device(np.repeat(self.rows.numbers, counts), self.bank.device),
+                to_device(np.repeat([int(bool(member.dropout)) for member in self.members], counts), self.bank.device),
             )
         return self._groups[tokens]
 
@@ -96,23 +96,29 @@ class Route:
         members: ascending; rows of none are the base's alone.
         keep: the masks of all dropouts.
         module_keys: int64 [modules].
+
+    Attributes:
+        rows: of the batch.
+        streams: as given, on the device; `any_streams` says whether there are any.
+        parts: see `Part`.
+        row_keys: int64 [rows], what the masks of this step are drawn by.
     """
 
     def __init__(self, streams: np.ndarray, members: Sequence[Member], keep: KeepTable, module_keys: Tensor) -> None:
-        self.streams, self.keep = streams, keep
-        self.rows = len(streams)
+        self.rows, self.any_streams = len(streams), bool(streams.any())
         self.parts = [Part(run) for run in _runs(members)]
-        self._module_keys, self._device = module_keys, module_keys.device
+        self._module_keys, device = module_keys, module_keys.device
+        self.streams, self.keep = to_device(streams, device), keep
         tables = np.full(self.rows, keep.start(0.0))
         for member in members:
             tables[member.start : member.stop] = keep.start(member.dropout or 0.0)
-        self._tables = _to(self._device, tables)
-        self._row_keys = torch.zeros(self.rows, dtype=torch.int64, device=self._device)
+        self._tables = to_device(tables, device)
+        self.row_keys = torch.zeros(self.rows, dtype=torch.int64, device=device)
         self._starts: dict[int, Tensor] = {}
 
-    def set_row_keys(self, keys: np.ndarray) -> None:
+    def use_row_keys(self, keys: Tensor) -> None:
         """Name the rows of this step, int64 [rows]."""
-        self._row_keys = _to(self._device, keys)
+        self.row_keys = keys
         self._starts.clear()
 
     def tokens(self, x: Tensor) -> int:
@@ -128,7 +134,7 @@ class Route:
     def windows(self, module: int, tokens: int) -> Tensor:
         """Where the masks of all tokens begin within a table: int64 [rows * tokens]."""
         if tokens not in self._starts:
-            self._starts[tokens] = window_starts(self._row_keys, tokens, self._module_keys)
+            self._starts[tokens] = window_starts(self.row_keys, tokens, self._module_keys)
         return self._starts[tokens][module]
 
     def lora_windows(self, module: int, tokens: int) -> Tensor:
@@ -148,6 +154,7 @@ def _runs(members: Sequence[Member]) -> Iterator[list[Member]]:
         yield run
 
 
-def _to(device: torch.device, values: np.ndarray) -> Tensor:
+def to_device(values: np.ndarray, device: torch.device) -> Tensor:
+    """A tensor of these values; the copy to a GPU does not wait for it."""
     tensor = torch.from_numpy(values)
     return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from lora_sweep.adapters.bank import Bank
 from lora_sweep.adapters.dropout import DropoutStream, KeepTable, module_key
-from lora_sweep.adapters.route import Member, Route
+from lora_sweep.adapters.route import Member, Route, to_device
 
 _ROUTES = 64  # are kept for the steps to come
 
@@ -99,11 +99,12 @@ class Routing:
     # The batch -------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def segmented(self, segments: Sequence[Segment]) -> Iterator[None]:
-        """Route the batches inside this block by these segments."""
-        previous, self._current = self._current, self.route(segments)
+    def segmented(self, segments: Sequence[Segment]) -> Iterator[Route]:
+        """Route the batches inside this block by these segments, of which there is at least one."""
+        route = self.route(segments)
+        previous, self._current = self._current, route
         try:
-            yield
+            yield route
         finally:
             self._current = previous
 
@@ -122,10 +123,8 @@ class Routing:
             return self.route([Segment(self._whole, 0, x.shape[0])])
         return self._current
 
-    def route(self, segments: Sequence[Segment]) -> Route | None:
+    def route(self, segments: Sequence[Segment]) -> Route:
         """The route of some segments, with the masks' keys of this step."""
-        if not segments:
-            return None
         key = tuple((s.slot, s.start, s.stop, s.dropout is not None) for s in segments)
         if key not in self._routes:
             if len(self._routes) >= _ROUTES:
@@ -133,7 +132,7 @@ class Routing:
             self._routes[key] = self._new_route(segments)
         route = self._routes[key]
         if any(s.dropout for s in segments):
-            route.set_row_keys(_row_keys(segments))
+            route.use_row_keys(to_device(_row_keys(segments), self.device))
         return route
 
     def _new_route(self, segments: Sequence[Segment]) -> Route:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.func import functional_call, vmap
 
-from lora_sweep.adapters.bank import add_rows, stack
+from lora_sweep.adapters.bank import column, stack
 from lora_sweep.adapters.layout import Entry
 from lora_sweep.adapters.route import Part
 from lora_sweep.adapters.routing import Routing
@@ -57,9 +57,9 @@ class TrainedModule(nn.Module):
         }
         sizes = [member.stop - member.start for member in part.members]
         if len(set(sizes)) == 1 and len(sizes) > 1:
-            return cast(Tensor, vmap(self._answer)(stacked, x.unflatten(0, (len(sizes), -1))).flatten(0, 1))
+            return vmap(self._answer)(stacked, x.view(len(sizes), -1, *x.shape[1:])).flatten(0, 1)
         times = len(x) // sum(sizes)
-        pieces = x.split([size * times for size in sizes])
+        pieces = torch.split(x, [size * times for size in sizes])
         rows = ({name: tensor[i] for name, tensor in stacked.items()} for i in range(len(sizes)))
         return torch.cat([self._answer(row, piece) for row, piece in zip(rows, pieces, strict=True)])
 
@@ -100,5 +100,5 @@ class _Stacked(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        add_rows(ctx.part.bank.gradient, ctx.entry, ctx.part.rows, grad)
+        column(ctx.part.bank.gradient, ctx.entry)[ctx.part.rows.index] += grad
         return None, None, None

@@ -64,7 +64,7 @@ class AdapterWeights:
     def fill(self, tensor: Tensor, values: Tensor) -> None:
         """The reverse of `flat`: put values [size] into a tensor of the bank."""
         views = self.views(tensor)
-        for view, part in zip(views.values(), values.split([v.numel() for v in views.values()]), strict=True):
+        for view, part in zip(views.values(), torch.split(values, [v.numel() for v in views.values()]), strict=True):
             view.copy_(part.view(view.shape))
 
     def refresh(self) -> None:

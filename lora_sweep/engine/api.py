@@ -23,6 +23,8 @@ class EngineOptions:
         keep: keep each trial's `best` or its `last` evaluation.
         tokens_per_pass: most padded tokens in one forward pass; bounds the activations' memory whatever the pack.
         base_dropout: whether the base's own hidden dropout stays on while it is frozen.
+        activation_checkpointing: whether blocks compute their activations again in backward instead of keeping them.
+        cuda_graphs: whether passes that come again are recorded and replayed; on a GPU only.
     """
 
     device: str
@@ -33,6 +35,8 @@ class EngineOptions:
     keep: Literal["best", "last"] = "best"
     tokens_per_pass: int = 16_384
     base_dropout: bool = False
+    activation_checkpointing: bool = False
+    cuda_graphs: bool = True
 
 
 @dataclass(frozen=True)

@@ -16,14 +16,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lora_sweep.adapters import AdaptedModel, Segment, base_parameters, linear_names, read_adapter, save_adapter
+from lora_sweep.adapters import AdaptedModel, base_parameters, linear_names, read_adapter, save_adapter, to_device
 from lora_sweep.engine.api import EngineOptions, SlotState
+from lora_sweep.engine.checkpointing import checkpoint_blocks
+from lora_sweep.engine.graphs import Graphs
 from lora_sweep.engine.memory import as_out_of_memory
 from lora_sweep.engine.meter import Meter
-from lora_sweep.engine.objective import Batch, Outcome, make_objective
+from lora_sweep.engine.objective import Outcome, make_objective
 from lora_sweep.engine.optimizer import optimizer_step, zero_gradients
 from lora_sweep.engine.order import DataOrder
 from lora_sweep.engine.passes import PackRows, evaluation_passes, passes, targets_per_example
+from lora_sweep.engine.runner import Runner
 from lora_sweep.engine.slot import Slot
 from lora_sweep.errors import AdapterStateError, InputError, OutOfMemoryError
 from lora_sweep.models import PEFT_TASK, FrozenBase
@@ -60,12 +63,18 @@ class Engine:
         # decoders with a classification head find the last token by the padding that the task writes
         base.model.config.pad_token_id = task.pad_id  # type: ignore[union-attr]
         self.adapted = AdaptedModel(base.model, base.trained, base.new, base.called, options.base_dropout)
+        if options.activation_checkpointing:
+            checkpoint_blocks(base.model, base.name)
         self.meter = Meter(base.device)
+        on_gpu = base.device.type == "cuda"
         self.slots: dict[int, Slot] = {}
         self.parameters = base_parameters(base.model)
         self.steps = self.trial_steps = self.tokens = self.padded_tokens = 0
         self.tokens_per_pass = options.tokens_per_pass
-        self._objective = make_objective(base)
+        self.runner = Runner(
+            self.adapted, make_objective(base), task.pad_id, base.device, Graphs(options.cuda_graphs and on_gpu),
+            options.base_dropout,
+        )  # fmt: skip
         self._targets = {name: targets_per_example(split) for name, split in task.splits.items()}
         self._linear_parameters = _linear_parameters(base)
 
@@ -94,12 +103,14 @@ class Engine:
             self.adapted.remove(number)
             raise
         self.slots[number] = slot
+        self.runner.graphs.clear()
         return slot
 
     def close(self, slot: Slot) -> None:
         """Free a slot; its weights and optimizer are gone."""
         del self.slots[slot.number]
         self.adapted.remove(slot.number)
+        self.runner.graphs.clear()
 
     def _free_number(self) -> int:
         taken = self.adapted.slots
@@ -142,35 +153,22 @@ class Engine:
         rows = PackRows.of([slot.order.at(slot.step) for slot in slots])
         targets = self._targets["train"][rows.example]
         totals = np.bincount(rows.owner, weights=targets, minlength=len(slots))
-        losses = torch.zeros(len(slots), device=self.base.device)
+        device = self.base.device
+        losses = torch.zeros(len(slots), device=device)
         work = [0] * len(slots)
         zero_gradients([slot.weights for slot in slots])
         for length, part in passes(self.task, split, rows, self.tokens_per_pass):
-            weights = (1 / np.maximum(totals, 1))[part.owner]
+            weights = (1 / np.maximum(totals, 1))[part.owner].astype(np.float32)
             try:
                 with as_out_of_memory(f"a training pass of {len(part.owner)} rows of {length} tokens"):
-                    self._train_pass(slots, split, part, length, weights, losses)
+                    nll = self.runner.train(slots, split, part, length, weights)
             except OutOfMemoryError as error:
                 return self._shrink(slots, part, length, error)
+            losses.index_add_(0, to_device(part.owner, device), nll * to_device(weights, device))
             for owner, start, stop in part.spans():
                 work[owner] += (stop - start) * length
         self._note_training(slots, split, rows, losses, work)
         return None
-
-    def _train_pass(
-        self,
-        slots: Sequence[Slot],
-        split: EncodedSplit,
-        part: PackRows,
-        length: int,
-        weights: np.ndarray,
-        losses: Tensor,
-    ) -> None:
-        row_weights = torch.as_tensor(weights, dtype=torch.float32, device=self.base.device)
-        outcome = self._run(slots, split, part, length, row_weights, dropout=True)
-        outcome.total.backward()  # type: ignore[no-untyped-call]
-        owner = torch.as_tensor(part.owner, device=self.base.device)
-        losses.index_add_(0, owner, outcome.nll * row_weights)
 
     def _shrink(
         self, slots: Sequence[Slot], part: PackRows, length: int, error: OutOfMemoryError
@@ -219,9 +217,10 @@ class Engine:
         ordered = self._in_order(slots)
         outcomes: list[tuple[PackRows, Outcome]] = []
         for length, part in evaluation_passes(self.task, split, len(slots), self.tokens_per_pass):
-            ones = torch.ones(len(part.owner), device=self.base.device)
-            outcomes.append((part, self._run(ordered, split, part, length, ones, dropout=False)))
-        owner, example = (np.concatenate([getattr(part, name) for part, _ in outcomes]) for name in ("owner", "example"))
+            outcomes.append((part, self.runner.evaluate(ordered, split, part, length)))
+        owner, example = (
+            np.concatenate([getattr(part, name) for part, _ in outcomes]) for name in ("owner", "example")
+        )
         nll = np.zeros((len(slots), len(split)), dtype=np.float32)
         # one transfer at the end: the device is never waited for between two passes
         nll[owner, example] = torch.cat([outcome.nll for _, outcome in outcomes]).cpu().numpy()
@@ -260,40 +259,6 @@ class Engine:
     def _in_order(self, slots: Sequence[Slot]) -> list[Slot]:
         """Adapters of one bank next to each other, so that they share their products."""
         return sorted(slots, key=lambda slot: self.adapted.routing.position(slot.number))
-
-    # Passes ----------------------------------------------------------------------------------------------------
-
-    def _run(
-        self,
-        slots: Sequence[Slot],
-        split: EncodedSplit,
-        part: PackRows,
-        length: int,
-        row_weights: Tensor,
-        dropout: bool,
-    ) -> Outcome:
-        segments = [self._segment(slots[o], part, start, stop, dropout) for o, start, stop in part.spans()]
-        with self.adapted.routing.segmented(segments):
-            return self._objective(self._batch(split, part.example, length), row_weights)
-
-    def _segment(self, slot: Slot, part: PackRows, start: int, stop: int, dropout: bool) -> Segment:
-        if not dropout or not (slot.config.dropout or self.options.base_dropout):
-            return Segment(slot.number, start, stop)
-        return Segment(slot.number, start, stop, slot.dropout(part.number[start:stop]))
-
-    def _batch(self, split: EncodedSplit, examples: np.ndarray, length: int) -> Batch:
-        rows = split.rows(examples, length, self.task.pad_id)
-        device = self.base.device
-
-        def tensor(array: np.ndarray | None) -> Tensor | None:
-            return None if array is None else torch.from_numpy(array).to(device, non_blocking=True)
-
-        return Batch(
-            cast(Tensor, tensor(rows.token_ids)),
-            cast(Tensor, tensor(rows.attention_mask)),
-            tensor(rows.labels),
-            tensor(rows.scored),
-        )
 
     def _training_flops(self, slot: Slot) -> float:
         """FLOPs of one padded training token of a trial; see `meter`."""

@@ -34,9 +34,7 @@ def backward_by_example(engine: Engine, slot: Slot, split_name: str, examples: n
     targets = np.maximum(targets_per_example(split), 1)
     zero_gradients([slot.weights])
     for length, part in passes(engine.task, split, PackRows.of([examples]), engine.tokens_per_pass):
-        weights = torch.as_tensor(1 / targets[part.example], dtype=torch.float32, device=device)
         tokens = np.arange(length) < split.lengths[part.example][:, None]
         told(part.example, torch.from_numpy(tokens).to(device))
-        outcome = engine._run([slot], split, part, length, weights, dropout=False)
-        outcome.total.backward()  # type: ignore[no-untyped-call]
+        engine.runner.differentiate([slot], split, part, length, 1 / targets[part.example])
     zero_gradients([slot.weights])

@@ -29,7 +29,8 @@ class Batch:
         token_ids: int64 [b, length].
         attention_mask: int64 [b, length].
         labels: int64 [b]; None for causal-lm.
-        scored: bool [b, length], which tokens are targets; None for classification.
+        scored: int64 [2, n], row and column of the tokens that are targets, never in the first column; None for
+            classification.
     """
 
     token_ids: Tensor
@@ -97,11 +98,9 @@ class CausalLmObjective:
     def __call__(self, batch: Batch, row_weights: Tensor) -> Outcome:
         """Logits never stand in memory for more than a chunk of positions."""
         hidden = self._body(input_ids=batch.token_ids, attention_mask=batch.attention_mask).last_hidden_state
-        scored = cast(Tensor, batch.scored)[:, 1:]
-        rows, positions = scored.nonzero(as_tuple=True)
-        targets = batch.token_ids[rows, positions + 1]
+        rows, columns = cast(Tensor, batch.scored)
         total, nll = _ChunkedNll.apply(  # type: ignore[no-untyped-call]
-            hidden[rows, positions], targets, row_weights[rows], self._logits
+            hidden[rows, columns - 1], batch.token_ids[rows, columns], row_weights[rows], self._logits
         )
         per_row = torch.zeros_like(row_weights).index_add_(0, rows, nll)
         return Outcome(per_row, total, None)

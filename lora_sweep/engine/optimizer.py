@@ -35,8 +35,8 @@ def optimizer_step(pack: Sequence[Stepping]) -> None:
         if members[0][1].optimizer == "sgd":
             _sgd(bank.vector[rows], gradient, members)
         else:
-            moments = [bank.extra(name)[rows] for name in MOMENTS["adamw"]]
-            _adamw(bank.vector[rows], gradient, *moments, members)
+            exp_avg, exp_avg_sq = (bank.extra(name)[rows] for name in MOMENTS["adamw"])
+            _adamw(bank.vector[rows], gradient, exp_avg, exp_avg_sq, members)
         bank.refresh(rows)
 
 
@@ -54,9 +54,7 @@ def _clip(gradient: Tensor, configs: Sequence[TrialConfig]) -> None:
         gradient *= (largest / (norms + 1e-6)).clamp(max=1.0)
 
 
-def _adamw(
-    vector: Tensor, gradient: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, members: Sequence[Stepping]
-) -> None:
+def _adamw(vector: Tensor, gradient: Tensor, exp_avg: Tensor, exp_avg_sq: Tensor, members: Sequence[Stepping]) -> None:
     """All [adapters, size]."""
     rates = [learning_rate_at(config, step) for _, config, step in members]
     decay = [1 - rate * config.weight_decay for rate, (_, config, _) in zip(rates, members, strict=True)]

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from lora_sweep.adapters import AdapterWeights, DropoutStream, stream_key
 from lora_sweep.engine.api import SlotState
-from lora_sweep.engine.order import DataOrder
 from lora_sweep.engine.optimizer import MOMENTS
+from lora_sweep.engine.order import DataOrder
 from lora_sweep.errors import InputError
 from lora_sweep.records import EvalPoint, TrialConfig
 
