@@ -206,11 +206,15 @@ class ResourcesConfig(Record):
         engines: copies of the base.
         slots: adapters that train at once on each.
         tokens_per_pass: most padded tokens in one forward pass.
+        activation_checkpointing: whether the base's blocks compute their activations again instead of keeping them.
+        cuda_graphs: whether passes that come again are recorded and replayed; on GPUs only.
     """
 
     engines: AutoCount = "auto"
     slots: AutoCount = "auto"
     tokens_per_pass: Count = 16_384
+    activation_checkpointing: Flag = False
+    cuda_graphs: Flag = True
 
 
 class FinalistsConfig(Record):

@@ -164,6 +164,13 @@ def called_linear(model: nn.Module) -> frozenset[str]:
     return frozenset(name for name, in_front in called.items() if in_front)
 
 
+def repeated_blocks(model: nn.Module) -> list[nn.Module]:
+    """The blocks that an architecture stacks, as transformers marks them for activation checkpointing; may be none."""
+    from transformers.modeling_layers import GradientCheckpointingLayer
+
+    return [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+
+
 def head_modules(model: nn.Module, task: TaskType) -> tuple[str, ...]:
     """Full names of a classifier's modules with parameters outside of the base model proper; none for causal-lm."""
     if task != "classification":

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from lora_sweep.errors import ModelError
+from lora_sweep.models import repeated_blocks
 
 
 def checkpoint_blocks(model: nn.Module, name: str) -> None:
@@ -23,7 +23,7 @@ def checkpoint_blocks(model: nn.Module, name: str) -> None:
     Raises:
         ModelError: the architecture does not say what its blocks are.
     """
-    blocks = [module for module in model.modules() if isinstance(module, GradientCheckpointingLayer)]
+    blocks = repeated_blocks(model)
     if not blocks:
         rule = "its architecture must have blocks to checkpoint"
         raise ModelError(f"model {name}", rule, type(model).__name__, "Turn activation_checkpointing off.")

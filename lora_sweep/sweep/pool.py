@@ -143,6 +143,8 @@ def _start_engine(
         keep=config.metric.keep,
         tokens_per_pass=config.resources.tokens_per_pass,
         base_dropout=config.training.base_dropout,
+        activation_checkpointing=config.resources.activation_checkpointing,
+        cuda_graphs=config.resources.cuda_graphs,
     )
     strategy: Any = "DEFAULT"
     if placement.node_id is not None:

@@ -1,0 +1,104 @@
+"""Rows of a bank: kept while it grows, clean for the next tenant, padded without a trace."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from lora_sweep.adapters import AdaptedModel, DropoutStream, Segment
+from lora_sweep.adapters import model as model_module
+from lora_sweep.records import AdapterSpec
+
+SPECS = [AdapterSpec(rank=rank, alpha=3, dropout=0.2, target_modules="0") for rank in (1, 2, 5, 7)]
+
+
+def make(seeded: bool = True) -> AdaptedModel:
+    torch.manual_seed(0)
+    adapted = AdaptedModel(torch.nn.Sequential(torch.nn.Linear(12, 20)))
+    for slot, spec in enumerate(SPECS if seeded else []):
+        add(adapted, slot, spec)
+    return adapted
+
+
+def add(adapted: AdaptedModel, slot: int, spec: AdapterSpec) -> None:
+    weights = adapted.add(slot, spec, seed=slot)
+    b = weights.named["0.lora_B.weight"]
+    b.copy_(torch.randn(b.shape, generator=torch.Generator().manual_seed(slot)))
+    weights.refresh()
+
+
+def outputs_and_gradients(adapted: AdaptedModel) -> tuple[torch.Tensor, list[torch.Tensor]]:
+    slots = sorted(adapted.slots, key=adapted.routing.position)
+    segments = [Segment(s, 2 * i, 2 * i + 2, DropoutStream(s, np.arange(2))) for i, s in enumerate(slots)]
+    x = torch.randn(2, 3, 12, generator=torch.Generator().manual_seed(9)).repeat(len(slots), 1, 1)
+    with adapted.routing.segmented(segments):
+        out = adapted.model(x)
+        out.square().sum().backward()
+    found = {slot: rows for slot, rows in zip(slots, out.detach().split(2), strict=True)}
+    weights = [adapted.slots[slot][2] for slot in sorted(slots)]
+    return torch.stack([found[slot] for slot in sorted(slots)]), [w.flat(w.bank.gradient) for w in weights]
+
+
+def test_padded_ranks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a GPU: ranks 1, 2, 5 and 7 in one bank of rank 8."""
+    alone, expected = outputs_and_gradients(make())
+    monkeypatch.setattr(AdaptedModel, "_padded_rank", lambda _self, rank: 8)
+    padded = make()
+    assert len({id(weights.bank) for _, _, weights in padded.slots.values()}) == 1
+    out, found = outputs_and_gradients(padded)
+    torch.testing.assert_close(out, alone)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+    bank = padded.slots[0][2].bank
+    true = torch.zeros_like(bank.vector)
+    for _, _, weights in padded.slots.values():
+        for view in weights.views(true).values():
+            view.fill_(1)
+    for tensor in (bank.vector, bank.gradient):
+        assert (tensor[true == 0] == 0).all() and (tensor[true == 1] != 0).any()
+
+
+def test_ranks_on_a_gpu_are_padded_to_few_levels() -> None:
+    assert model_module.PADDED_RANKS == (16, 64, 256)
+
+
+def test_growing_keeps_what_is_there() -> None:
+    adapted = make(seeded=False)
+    spec = SPECS[1]
+    add(adapted, 0, spec)
+    weights = adapted.slots[0][2]
+    weights.bank.extra("exp_avg")[weights.row] = 2.5
+    before = weights.flat(weights.bank.vector)
+    for slot in range(1, 6):
+        add(adapted, slot, spec)
+    assert len(weights.bank.vector) == 8 and weights.bank.version == 4
+    assert torch.equal(weights.flat(weights.bank.vector), before)
+    assert (weights.bank.extra("exp_avg")[weights.row] == 2.5).all()
+
+
+def test_nothing_of_a_tenant_is_left() -> None:
+    adapted = make(seeded=False)
+    for slot in range(3):
+        add(adapted, slot, SPECS[0])
+    bank, row = adapted.slots[1][2].bank, adapted.slots[1][2].row
+    for tensor in (bank.vector, bank.gradient, bank.extra("exp_avg")):
+        tensor[row] = float("nan")
+    adapted.remove(1)
+    assert all((tensor[row] == 0).all() for tensor in (bank.vector, bank.gradient, bank.extra("exp_avg")))
+    add(adapted, 7, SPECS[0])
+    assert adapted.slots[7][2].row == row
+
+
+def test_rows_with_a_gap_equal_rows_without() -> None:
+    full = make(seeded=False)
+    for slot in range(4):
+        add(full, slot, SPECS[0])
+    full.remove(1)
+    dense = make(seeded=False)
+    for slot in (0, 2, 3):
+        add(dense, slot, SPECS[0])
+    (ours, gradients), (theirs, expected) = outputs_and_gradients(full), outputs_and_gradients(dense)
+    torch.testing.assert_close(ours, theirs)
+    for one, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(one, other)
