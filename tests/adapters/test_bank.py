@@ -49,7 +49,7 @@ def test_padded_ranks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     out, found = outputs_and_gradients(padded)
     torch.testing.assert_close(out, alone)
     for ours, theirs in zip(found, expected, strict=True):
-        torch.testing.assert_close(ours, theirs)
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
     bank = padded.slots[0][2].bank
     true = torch.zeros_like(bank.vector)
     for _, _, weights in padded.slots.values():
