@@ -49,9 +49,7 @@ class BareBase:
 
     def flops(self, batches: Batches) -> int:
         """FLOPs of one step, as `torch.utils.flop_counter` counts products and attention."""
-        with _FlopCounter() as counter:
-            self.step(batches)()
-        return counter.total
+        return count_flops(self.step(batches))
 
     def close(self) -> None:
         """Take the hooks off."""
@@ -74,6 +72,13 @@ class BareBase:
         for handle in handles:
             handle.remove()
         return tuple(lowest)
+
+
+def count_flops(step: Contender) -> int:
+    """FLOPs of one step."""
+    with _FlopCounter() as counter:
+        step()
+    return counter.total
 
 
 def padded_tokens(batches: Batches) -> int:

@@ -41,7 +41,7 @@ from lora_sweep.models import FrozenBase, resolve_dtype  # noqa: E402
 from packing.bare import BareBase, lora_flops, padded_tokens  # noqa: E402  the path must be there before
 from packing.data import synthetic_task  # noqa: E402
 from packing.ours import make_engine, opened, packed_step, step_batches, trial_config  # noqa: E402
-from packing.results import Report, common_arguments, say, settings_of, shown, spread, table  # noqa: E402
+from packing.results import Report, common_arguments, note, say, settings_of, shown, spread, table  # noqa: E402
 from packing.shapes import SHAPES, build_base, same_weights  # noqa: E402
 from packing.timing import Contender, Timed, free, interleave  # noqa: E402
 
@@ -72,13 +72,13 @@ def main() -> None:
     for model in arguments.models:
         if time.monotonic() > deadline:
             report.add({"model": model, "skipped": "no time left"})
-            say(f"skipped {model}: no time left")
+            note(f"skipped {model}: no time left")
             continue
         for results in measure_model(model, arguments, deadline):
             for result in results:
                 report.add(result)
                 rows.append(row(result))
-                say("  ".join(rows[-1]))
+                note("  ".join(rows[-1]))
     say("\n" + report.content["device"] + ", ratios as min/median/max\n" + table(HEADER, rows))
     say(f"written to {report.file}")
 

@@ -1,6 +1,6 @@
 """Peak memory of a packed step for each size of pack, beside PEFT with one adapter at a time and with many processes.
 
-    python benchmarks/packing/memory.py [--grid small|full|cpu] [--packs 1 2 4 8 16 32] [--seconds 120] [--output FILE.json]
+    python benchmarks/packing/memory.py [--grid small|full|cpu] [--packs 1 4 16 32] [--seconds 120]
 
 Figures are of a few whole training steps, base included. On a GPU: `torch.cuda.max_memory_allocated`, one after the
 other in this process. On a CPU: the largest resident set of a fresh process, libraries included (about half a
@@ -32,7 +32,7 @@ from packing import footprint  # noqa: E402
 from packing.cells import GRIDS, Cell, chosen  # noqa: E402
 from packing.data import synthetic_task  # noqa: E402
 from packing.ours import make_engine, opened, packed_step, trial_config  # noqa: E402
-from packing.results import Report, common_arguments, say, settings_of, table  # noqa: E402
+from packing.results import Report, common_arguments, note, say, settings_of, table  # noqa: E402
 from packing.shapes import SHAPES, build_base  # noqa: E402
 from packing.theirs import peft_step, variants  # noqa: E402
 from packing.timing import free  # noqa: E402
@@ -54,7 +54,7 @@ def main() -> None:
             result = asdict(cell) | measure(cell, arguments, deadline)
         report.add(result)
         rows += lines(cell, result)
-        say("\n".join("  ".join(line) for line in lines(cell, result)))
+        note("\n".join("  ".join(line) for line in lines(cell, result)))
     say(f"\n{report.content['device']}, peak memory\n{table(HEADER, rows)}")
     say(f"written to {report.file}")
 

@@ -97,7 +97,11 @@ def profiled(cell: Cell, arguments: argparse.Namespace) -> dict[str, Any]:
             synchronize(base.device)
     on_device = arguments.device == "cuda"
     result: dict[str, Any] = {"step_seconds": float(f"{wall:.4g}")}
-    events = [event for event in recorded.events() if (event.device_type.name == "CUDA") == on_device]
+    events = [
+        event
+        for event in recorded.events()
+        if (event.device_type.name == "CUDA") == on_device and not event.is_user_annotation
+    ]
     if on_device:
         busy = union((event.time_range.start, event.time_range.end) for event in events) / 1e6
         result |= {"busy_seconds": float(f"{busy:.4g}"), "busy": float(f"{busy / wall:.3g}"), "kernels": len(events)}

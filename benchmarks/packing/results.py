@@ -112,8 +112,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def say(text: str) -> None:
-    """Print at once, also into a pipe."""
+    """Print a result."""
     print(text, flush=True)
+
+
+def note(text: str) -> None:
+    """Print what has been measured so far, to stderr."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def common_arguments(description: str | None, seconds: float) -> argparse.ArgumentParser:

@@ -34,7 +34,7 @@ from lora_sweep.models import FrozenBase, resolve_dtype  # noqa: E402
 from packing.cells import GRIDS, Cell, chosen  # noqa: E402
 from packing.data import synthetic_task  # noqa: E402
 from packing.ours import make_engine, opened, packed_step, trial_config  # noqa: E402
-from packing.results import Report, common_arguments, say, settings_of, shown, spread, table  # noqa: E402
+from packing.results import Report, common_arguments, note, say, settings_of, shown, spread, table  # noqa: E402
 from packing.shapes import SHAPES, build_base, same_weights  # noqa: E402
 from packing.theirs import peft_step, variants  # noqa: E402
 from packing.timing import Contender, Timed, Turn, free, interleave  # noqa: E402
@@ -53,7 +53,7 @@ def main() -> None:
     for result in measured(chosen(arguments.grid, arguments.models), arguments, deadline):
         report.add(result)
         rows += lines(result)
-        say("\n".join("  ".join(line) for line in lines(result)))
+        note("\n".join("  ".join(line) for line in lines(result)))
     say(f"\n{report.content['device']}, ratios as min/median/max; below 1 the engine is slower\n{table(HEADER, rows)}")
     say(f"written to {report.file}")
 

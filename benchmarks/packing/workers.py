@@ -73,9 +73,7 @@ class PeftPool:
     def __enter__(self) -> PeftPool:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def turn(self, seconds: float) -> Turn:
