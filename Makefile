@@ -5,6 +5,7 @@
 #   make lint         ruff and mypy
 #   make test-slow    the tests with real models or of several minutes
 #   make test-gpu     the tests that need a CUDA device
+#   make bench-gpu    those tests and the engine's benchmarks on a CUDA device, ten minutes
 #   make clean        remove .venv and caches; runs stay
 
 PYTHON ?= python3
@@ -19,7 +20,7 @@ RULE := lora_sweep needs Python 3.11 to 3.13; $(PYTHON) is %d.%d. Name another o
 # demo and tests take everything from packages; without this, loading a model may wait for a hub
 export HF_HUB_OFFLINE ?= 1
 
-.PHONY: help demo test lint test-slow test-gpu models install clean
+.PHONY: help demo test lint test-slow test-gpu bench-gpu models install clean
 .DEFAULT_GOAL := help
 
 help:
@@ -42,6 +43,9 @@ test-slow: $(VENV)/.dev models
 
 test-gpu: $(VENV)/.dev models
 	$(PYTEST) -m gpu
+
+bench-gpu: $(VENV)/.dev
+	$(BIN)/python benchmarks/packing/everything.py --device cuda --minutes 10
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
