@@ -20,6 +20,7 @@ Split = Literal["train", "eval", "test"]
 Status = Literal["complete", "stopped", "failed"]
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["linear", "cosine", "constant"]
+Bias = Literal["none", "lora_only"]
 
 TargetModules = str | tuple[str, ...]
 """A group (`attention-qv`, ..., `all-linear`), a module name, a regular expression over full names, or several."""
@@ -41,6 +42,7 @@ class AdapterSpec(Record):
         rank: rows of A and columns of B, at least 1, at most the smaller side of each adapted layer.
         alpha: scaling numerator, above 0; the update is multiplied by `alpha / rank`.
         dropout: probability in [0, 1) that an element of the adapter's input is zeroed.
+        bias: `lora_only` trains the adapted layers' own biases too, where they have one; `none` leaves them frozen.
         target_modules: which linear layers; empty for no LoRA at all (the head alone is trained).
         rank_pattern: full module name to rank, over `rank`.
         alpha_pattern: full module name to alpha, over `alpha`.
@@ -49,6 +51,7 @@ class AdapterSpec(Record):
     rank: PositiveInt = 16
     alpha: PositiveFloat = 32.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    bias: Bias = "none"
     target_modules: TargetModules = "all-linear"
     rank_pattern: Mapping[str, PositiveInt] = Field(default_factory=dict)
     alpha_pattern: Mapping[str, PositiveFloat] = Field(default_factory=dict)

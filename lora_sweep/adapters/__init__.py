@@ -1,6 +1,7 @@
 """LoRA on frozen models: layers, injection, packing, merging, PEFT's format. Needs torch alone."""
 
 from lora_sweep.adapters.accounting import ParameterCount, base_parameters, count_parameters
+from lora_sweep.adapters.biases import bias_name, is_bias
 from lora_sweep.adapters.dropout import DropoutStream, stream_key
 from lora_sweep.adapters.layer import LoraLinear, LoraWeights
 from lora_sweep.adapters.model import AdaptedModel
@@ -23,7 +24,9 @@ __all__ = [
     "TrainedModule",
     "WEIGHTS_FILE",
     "base_parameters",
+    "bias_name",
     "count_parameters",
+    "is_bias",
     "linear_names",
     "read_adapter",
     "resolve_targets",

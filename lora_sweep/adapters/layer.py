@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from lora_sweep.adapters.biases import add_biases
 from lora_sweep.adapters.routing import Routing, Segment
 from lora_sweep.errors import AdapterStateError
 
@@ -31,6 +32,7 @@ class LoraWeights:
         rounded_a: `a` in the base's dtype, used in products with activations; `rounded_b` likewise.
         scaling: alpha / rank.
         dropout: probability in [0, 1).
+        bias: fp32 [out], trained in place of the base's; None where the base's is kept or the layer has none.
     """
 
     a: Tensor
@@ -39,6 +41,7 @@ class LoraWeights:
     rounded_b: Tensor
     scaling: float
     dropout: float
+    bias: Tensor | None = None
 
     def delta(self) -> Tensor:
         """The update of the weight, scaling * B A: fp32 [out, in]."""
@@ -64,7 +67,7 @@ class LoraLinear(nn.Module):
         self.routing = routing
         self.adapters: dict[int, LoraWeights] = {}
         self.merged_slot: int | None = None
-        self._unmerged: Tensor | None = None
+        self._unmerged: list[tuple[nn.Parameter, Tensor]] = []
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer's output with each segment's own update added.
@@ -83,10 +86,11 @@ class LoraLinear(nn.Module):
         if not parts:
             return cast(Tensor, self.base(x))
         weights = [w for _, adapter in parts for w in (adapter.a, adapter.b)]
-        return cast(Tensor, _PackedLinear.apply(x, self.base, self.name, parts, *weights))  # type: ignore[no-untyped-call]
+        out = cast(Tensor, _PackedLinear.apply(x, self.base, self.name, parts, *weights))  # type: ignore[no-untyped-call]
+        return add_biases(out, self.base, parts)
 
     def merge(self, slot: int) -> None:
-        """Add the slot's update to the base's weight.
+        """Add the slot's update to the base's weight, and put its bias in the place of the base's.
 
         Raises:
             AdapterStateError: an adapter is merged already.
@@ -96,18 +100,18 @@ class LoraLinear(nn.Module):
         if slot not in self.adapters:
             return
         weight = cast(nn.Parameter, self.base.weight)
-        delta = self.adapters[slot].delta()
-        self._unmerged = weight.detach().clone()
-        with torch.no_grad():
-            weight.copy_(weight.float() + (delta.T if is_conv1d(self.base) else delta))
+        adapter, delta = self.adapters[slot], self.adapters[slot].delta()
+        merged = [(weight, weight.detach().float() + (delta.T if is_conv1d(self.base) else delta))]
+        if adapter.bias is not None:
+            merged.append((cast(nn.Parameter, self.base.bias), adapter.bias))
+        self._unmerged = [(parameter, parameter.detach().clone()) for parameter, _ in merged]
+        _copy(merged)
         self.merged_slot = slot
 
     def unmerge(self) -> None:
-        """Restore the base's weight, bit for bit."""
-        if self._unmerged is not None:
-            with torch.no_grad():
-                cast(nn.Parameter, self.base.weight).copy_(self._unmerged)
-        self._unmerged = self.merged_slot = None
+        """Restore the base's weight and bias, bit for bit."""
+        _copy(self._unmerged)
+        self._unmerged, self.merged_slot = [], None
 
 
 class _PackedLinear(torch.autograd.Function):
@@ -172,6 +176,12 @@ def linear_shape(module: nn.Module) -> tuple[int, int]:
         return rows, columns
     linear = cast(nn.Linear, module)
     return linear.in_features, linear.out_features
+
+
+@torch.no_grad()
+def _copy(values: list[tuple[nn.Parameter, Tensor]]) -> None:
+    for parameter, value in values:
+        parameter.copy_(value)
 
 
 def _tokens(x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_sweep.adapters.base_dropout import BaseDropout
+from lora_sweep.adapters.biases import bias_name, bias_shapes, initialise_biases
 from lora_sweep.adapters.dropout import stream_key
 from lora_sweep.adapters.layer import LoraLinear, LoraWeights, linear_shape
 from lora_sweep.adapters.norms import weight_norms
@@ -57,7 +58,7 @@ class AdaptedModel:
                     self._wrap(name, BaseDropout)
 
     def add(self, slot: int, spec: AdapterSpec, seed: int) -> AdapterWeights:
-        """Put a new adapter into a free slot: B zero, new modules initialised, all from `seed`.
+        """Put a new adapter into a free slot: B zero, biases the base's, new modules initialised, all from `seed`.
 
         Raises:
             AdapterStateError: the slot is taken, or an adapter is merged.
@@ -71,6 +72,7 @@ class AdaptedModel:
         some = next(self.model.parameters())
         weights = AdapterWeights.allocate(shapes, some.dtype, some.device)
         initialise_lora(weights, names, seed)
+        initialise_biases(weights, self._layers(names))
         self._initialise_heads(weights, seed)
         weights.refresh()
         self._attach(slot, spec, names, weights)
@@ -116,11 +118,13 @@ class AdaptedModel:
     def shapes(self, spec: AdapterSpec) -> dict[str, tuple[int, ...]]:
         """Name to shape of all that an adapter of this spec trains."""
         shapes: dict[str, tuple[int, ...]] = {}
-        for name in self.targets(spec):
-            size_in, size_out = linear_shape(_plain(self.model.get_submodule(name)))
+        layers = self._layers(self.targets(spec))
+        for name, layer in layers.items():
+            size_in, size_out = linear_shape(layer)
             name_a, name_b = lora_names(name)
             shapes[name_a] = (spec.rank_of(name), size_in)
             shapes[name_b] = (size_out, spec.rank_of(name))
+        shapes |= bias_shapes(layers) if spec.bias == "lora_only" else {}
         for name, head in self._heads.items():
             shapes |= {f"{name}.{key}": tuple(p.shape) for key, p in head.base.named_parameters()}
         return shapes
@@ -183,11 +187,14 @@ class AdaptedModel:
             a, b = lora_names(name)
             self._lora[name].adapters[slot] = LoraWeights(
                 weights.named[a], weights.named[b], weights.rounded[a], weights.rounded[b],
-                spec.scaling_of(name), spec.dropout,
+                spec.scaling_of(name), spec.dropout, weights.named.get(bias_name(name)),
             )  # fmt: skip
         for name, head in self._heads.items():
             head.copies[slot] = {key: weights.named[f"{name}.{key}"] for key, _ in head.base.named_parameters()}
         self.slots[slot] = (spec, names, weights)
+
+    def _layers(self, names: Iterable[str]) -> dict[str, nn.Module]:
+        return {name: _plain(self.model.get_submodule(name)) for name in names}
 
     def _wrap(self, name: str, kind: Any) -> Any:
         wrapper = kind(self.model.get_submodule(name), name, self.routing)

@@ -23,8 +23,9 @@ class AdapterWeights:
         vector: fp32 [n], all parameters one after the other.
         gradient: fp32 [n], their gradients; backward adds to it.
         named: name to parameter, a view into `vector` whose `.grad` is the same view into `gradient`. LoRA matrices
-            are named `MODULE.lora_A.weight` [rank, in] and `MODULE.lora_B.weight` [out, rank], parameters of modules
-            that are trained in full by their full names.
+            are named `MODULE.lora_A.weight` [rank, in] and `MODULE.lora_B.weight` [out, rank], trained biases of
+            adapted layers `MODULE.base_layer.bias` [out], parameters of modules that are trained in full by their full
+            names.
         rounded_vector: [n] in the base's dtype, what products with activations use; `vector` itself for fp32.
         rounded: name to view into `rounded_vector`.
     """
