@@ -22,6 +22,9 @@ Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["linear", "cosine", "constant"]
 Bias = Literal["none", "lora_only"]
 
+_LATER = ("bias",)
+"""Fields of a configuration that its first version did not have."""
+
 TargetModules = str | tuple[str, ...]
 """A group (`attention-qv`, ..., `all-linear`), a module name, a regular expression over full names, or several."""
 
@@ -98,7 +101,15 @@ class TrialConfig(AdapterSpec):
 
     def fingerprint(self) -> str:
         """A short hash of the configuration, the same on every machine."""
-        return fingerprint(self.model_dump(mode="json"))
+        return fingerprint(self.content())
+
+    def content(self, *without: str) -> dict[str, Any]:
+        """What the configuration is told apart by, as JSON values, without the fields named.
+
+        A field that came later counts only where it is not its default: seeds and trial ids are then those of before.
+        """
+        usual = {name for name in _LATER if getattr(self, name) == TrialConfig.model_fields[name].default}
+        return self.model_dump(mode="json", exclude={*without, *usual})
 
     def evaluations(self) -> tuple[int, ...]:
         """The steps after which the trial is evaluated, ascending; the last is `steps`."""
