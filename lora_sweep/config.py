@@ -323,7 +323,7 @@ class SweepConfig(Record):
             trial: a candidate of this sweep, with any of its seeds.
             number: from 1.
         """
-        content = trial.model_dump(mode="json", exclude={"seed", "steps", "eval_every", "target_label"})
+        content = trial.content("seed", "steps", "eval_every", "target_label")
         named = [self.search.seed, content] if number == 1 else [self.search.seed, content, number]
         return trial.model_copy(update={"seed": int(fingerprint(named), 16) % 2**31})
 

@@ -28,6 +28,7 @@ class PlanRow:
         ranks: of all layers, as `8` or `1 to 31`.
         layers: adapted layers.
         lora_parameters: of A and B.
+        bias_parameters: of the adapted layers' biases, where they are trained.
         trainable_parameters: with a task head.
         share: of the base's parameters.
         reduction: times fewer than in full fine-tuning.
@@ -41,6 +42,7 @@ class PlanRow:
     ranks: str
     layers: int
     lora_parameters: int
+    bias_parameters: int
     trainable_parameters: int
     share: float
     reduction: float
@@ -85,7 +87,7 @@ def plan_sweep(config: SweepConfig, base: FrozenBase, place: str) -> list[PlanRo
         rows.append(
             PlanRow(
                 label or targets, targets, spec.rank, _ranks(spec, count.layers), count.layers, count.lora,
-                count.trainable, count.share, count.reduction, count.adapter_bytes("float32"),
+                count.biases, count.trainable, count.share, count.reduction, count.adapter_bytes("float32"),
                 count.adapter_bytes("bfloat16"),
             )
         )  # fmt: skip

@@ -5,13 +5,14 @@ Nothing is written and no weights are read, so that bad input never leaves a hal
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from lora_sweep.adapters import AdaptedModel, base_parameters
+from lora_sweep.adapters import AdaptedModel, base_parameters, count_parameters
 from lora_sweep.errors import ConfigError, ModelError, RunFolderError, TargetError
 from lora_sweep.model_files import load_tokenizer, model_facts, read_description
 from lora_sweep.models import FrozenBase, planned_base
@@ -32,11 +33,13 @@ class Preflight:
         task: the encoded data.
         base: the base's structure on the meta device.
         facts: what run.json records of model, task and data.
+        notes: what of the space has no effect, one sentence each.
     """
 
     task: EncodedTask
     base: FrozenBase
     facts: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
 
 
 def preflight(config: SweepConfig, place: str) -> Preflight:
@@ -55,8 +58,8 @@ def preflight(config: SweepConfig, place: str) -> Preflight:
     base = planned_base(config.model, config.task.type, task.labels)
     _check_length(task, base, tokenizer, place)
     _check_vocabulary(task, base)
-    check_space(config, base, place)
-    return Preflight(task, base, _facts(config, task, base))
+    notes = tuple(_bias_notes(check_space(config, base, place), base))
+    return Preflight(task, base, _facts(config, task, base) | {"space_notes": list(notes)}, notes)
 
 
 def check_unchanged(recorded: Mapping[str, Any], found: Mapping[str, Any]) -> None:
@@ -105,6 +108,19 @@ def check_space(config: SweepConfig, base: FrozenBase, place: str) -> list[tuple
     return specs
 
 
+def _bias_notes(specs: Sequence[tuple[str, AdapterSpec]], base: FrozenBase) -> Iterator[str]:
+    """PEFT is silent about it too: nothing fails, but the trial is the same as without."""
+    adapted = AdaptedModel(base.model, base.trained, base.new, base.called)
+    asked = [(label, count_parameters(adapted, spec)) for label, spec in specs if spec.bias == "lora_only"]
+    adapted.unwrap()
+    without = sorted({label for label, count in asked if count.layers and not count.biases})
+    if without:
+        yield (
+            f"bias: lora_only trains no bias of {base.name} with the targets {', '.join(without)}: none of these "
+            "layers has one, so that such a trial is the same as with none."
+        )
+
+
 def _specs(config: SweepConfig) -> list[tuple[str, AdapterSpec]]:
     space = config.resolved_space()
     size = space.size()
@@ -118,10 +134,11 @@ def _specs(config: SweepConfig) -> list[tuple[str, AdapterSpec]]:
     if not dependent:
         labels = {_frozen(sample["target_modules"]): str(sample["target_label"]) for sample in samples}
         largest = max(int(rank) for rank in space.possible("rank"))
-        for targets in map(_frozen, space.possible("target_modules")):
-            spec = AdapterSpec(rank=largest, target_modules=targets)
+        biases = space.possible("bias") or ("none",)
+        for targets, bias in itertools.product(map(_frozen, space.possible("target_modules")), biases):
+            spec = AdapterSpec(rank=largest, target_modules=targets, bias=bias)
             found.setdefault(_key(spec), (labels.get(targets, ""), spec))
-    return sorted(found.values(), key=lambda pair: str((pair[1].rank, pair[1].target_modules)))
+    return sorted(found.values(), key=lambda pair: str((pair[1].rank, pair[1].target_modules, pair[1].bias)))
 
 
 def _key(spec: AdapterSpec) -> str:
@@ -130,8 +147,8 @@ def _key(spec: AdapterSpec) -> str:
 
 def _spec(sample: Mapping[str, Any]) -> AdapterSpec:
     """What decides how many parameters a configuration has, and whether it fits the base."""
-    patterns = {name: sample[name] for name in ("rank_pattern", "alpha_pattern") if name in sample}
-    return AdapterSpec(rank=sample["rank"], target_modules=_frozen(sample["target_modules"]), **patterns)
+    others = {name: sample[name] for name in ("bias", "rank_pattern", "alpha_pattern") if name in sample}
+    return AdapterSpec(rank=sample["rank"], target_modules=_frozen(sample["target_modules"]), **others)
 
 
 def _frozen(targets: Any) -> str | tuple[str, ...]:

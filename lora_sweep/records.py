@@ -20,6 +20,10 @@ Split = Literal["train", "eval", "test"]
 Status = Literal["complete", "stopped", "failed"]
 Optimizer = Literal["adamw", "sgd"]
 Schedule = Literal["linear", "cosine", "constant"]
+Bias = Literal["none", "lora_only"]
+
+_LATER = ("bias",)
+"""Fields of a configuration that its first version did not have."""
 
 TargetModules = str | tuple[str, ...]
 """A group (`attention-qv`, ..., `all-linear`), a module name, a regular expression over full names, or several."""
@@ -41,6 +45,7 @@ class AdapterSpec(Record):
         rank: rows of A and columns of B, at least 1, at most the smaller side of each adapted layer.
         alpha: scaling numerator, above 0; the update is multiplied by `alpha / rank`.
         dropout: probability in [0, 1) that an element of the adapter's input is zeroed.
+        bias: `lora_only` trains the adapted layers' own biases too, where they have one; `none` leaves them frozen.
         target_modules: which linear layers; empty for no LoRA at all (the head alone is trained).
         rank_pattern: full module name to rank, over `rank`.
         alpha_pattern: full module name to alpha, over `alpha`.
@@ -49,6 +54,7 @@ class AdapterSpec(Record):
     rank: PositiveInt = 16
     alpha: PositiveFloat = 32.0
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    bias: Bias = "none"
     target_modules: TargetModules = "all-linear"
     rank_pattern: Mapping[str, PositiveInt] = Field(default_factory=dict)
     alpha_pattern: Mapping[str, PositiveFloat] = Field(default_factory=dict)
@@ -95,7 +101,15 @@ class TrialConfig(AdapterSpec):
 
     def fingerprint(self) -> str:
         """A short hash of the configuration, the same on every machine."""
-        return fingerprint(self.model_dump(mode="json"))
+        return fingerprint(self.content())
+
+    def content(self, *without: str) -> dict[str, Any]:
+        """What the configuration is told apart by, as JSON values, without the fields named.
+
+        A field that came later counts only where it is not its default: seeds and trial ids are then those of before.
+        """
+        usual = {name for name in _LATER if getattr(self, name) == TrialConfig.model_fields[name].default}
+        return self.model_dump(mode="json", exclude={*without, *usual})
 
     def evaluations(self) -> tuple[int, ...]:
         """The steps after which the trial is evaluated, ascending; the last is `steps`."""

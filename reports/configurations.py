@@ -14,7 +14,7 @@ from typing import Literal
 import pandas as pd
 
 from reports import units
-from reports.frame import UNKNOWN_TARGETS
+from reports.frame import UNKNOWN_TARGETS, bias_text
 from reports.results import Results
 from reports.statistics import BesideBest, Evidence, compare_configurations
 
@@ -180,6 +180,7 @@ def label(row: pd.Series) -> str:
         ("rank ", units.number(row["rank"], 6)),
         ("alpha ", units.number(row["alpha"])),
         ("dropout ", units.number(row["dropout"], 2) if row["dropout"] > 0 else units.MISSING),
+        ("biases ", bias_text(row["bias"])),
         ("", units.MISSING if row["target_label"] == UNKNOWN_TARGETS else str(row["target_label"])),
         ("rate ", units.number(row["learning_rate"], 2)),
     )

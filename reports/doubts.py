@@ -29,6 +29,7 @@ def doubts(results: Results, pick: Pick | None) -> list[str]:
         found += [seed_sentence(results, pick.chosen if pick else None), *_losses(results)]
     notes = results.section("data").get("notes")
     found += [str(note) for note in notes] if isinstance(notes, list) else []
+    found += [str(note) for note in results.info.get("space_notes") or ()]
     return found
 
 

@@ -11,6 +11,7 @@ import pandas as pd
 
 from lora_sweep.records import TrialRecord, fingerprint
 from lora_sweep.store import RunFolder
+from reports import units
 from reports.metric import Metric, read_metric
 
 NO_TARGETS = "no LoRA (head only)"
@@ -23,7 +24,7 @@ _MAIN_SETTINGS = frozenset({"rank", "alpha", "learning_rate", "target_modules"})
 """Where none of them is known, nobody can say that two trials had the same settings."""
 
 _TRIAL_COLUMNS = (
-    "trial_id", "status", "rank", "alpha", "alpha_over_rank", "dropout", "target_label", "learning_rate",
+    "trial_id", "status", "rank", "alpha", "alpha_over_rank", "dropout", "bias", "target_label", "learning_rate",
     "batch_size", "seed", "step", "reached_step", "steps", "share_of_budget", "quality", "test_quality",
     "test_examples", "trainable_parameters", "adapter_parameters", "base_parameters", "share", "adapter_bytes",
     "tokens", "device_seconds", "solo_seconds", "solo_source", "wall_seconds", "state_bytes", "peak_memory_bytes",
@@ -140,6 +141,11 @@ def row_dicts(frame: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
 
 
+def bias_text(bias: object) -> str:
+    """What to say of a trial's biases: only that they are trained is worth a word."""
+    return "trained" if bias == "lora_only" else units.MISSING
+
+
 def finite(value: object) -> float:
     """A number as a float; NaN for anything else and for infinities."""
     # numpy's numbers are Real, though not all of them are int or float
@@ -161,7 +167,7 @@ def _trial_row(record: TrialRecord, tested: Mapping[str, Any], metric: Metric) -
     own = record.model_dump(include={"trial_id", "status", "repeat_of", "step", "error", "tokens", "adapter_bytes"})
     own |= record.model_dump(include={"trainable_parameters", "adapter_parameters", "base_parameters"})
     own |= config.model_dump(include={"rank", "alpha", "dropout", "learning_rate", "batch_size", "seed", "steps"})
-    own |= config.model_dump(include={"accumulate", "optimizer", "weight_decay", "schedule", "warmup", "clip"})
+    own |= config.model_dump(include={"bias", "accumulate", "optimizer", "weight_decay", "schedule", "warmup", "clip"})
     own |= cost.model_dump() | {"solo_seconds": finite(cost.solo_seconds)}
     own |= {
         "alpha_over_rank": math.nan if {"alpha", "rank"} & unknown else config.alpha / config.rank,

@@ -12,7 +12,7 @@ import pandas as pd
 
 from reports import units
 from reports.candidates import cut_words
-from reports.frame import UNKNOWN_TARGETS
+from reports.frame import UNKNOWN_TARGETS, bias_text
 from reports.imported import facts_of_import
 from reports.pick import Pick
 from reports.pick_cost import COSTS
@@ -51,6 +51,7 @@ def pick_facts(pick: Pick) -> Facts:
         ("Rank", row["rank_text"]),
         ("Alpha", alpha),
         ("Dropout", units.number(row["dropout"], 2)),
+        ("Biases", bias_text(row["bias"])),
         ("Targets", units.MISSING if row["target_label"] == UNKNOWN_TARGETS else str(row["target_label"])),
         ("Learning rate", units.number(row["learning_rate"], 2)),
         ("Batch size", units.number(row["batch_size"], 12)),

@@ -154,7 +154,7 @@ def constants(rows: Sequence[TableRow]) -> list[tuple[str, str]]:
     trials = [row for row in rows if row.kind != "baseline"]
     if len(trials) < 2:
         return []
-    keys = ("rank", "dropout", "targets", "learning_rate", "batch_size")
+    keys = ("rank", "dropout", "bias", "targets", "learning_rate", "batch_size")
     same = [(key, trials[0].texts[key]) for key in keys if len({row.texts[key] for row in trials}) == 1]
     return [(key, text) for key, text in same if text != units.MISSING]
 
@@ -174,6 +174,7 @@ def _trial_columns(rows: Sequence[TableRow], results: Results) -> tuple[Column, 
         Column("rank", "Rank"),
         Column("alpha", "Alpha", "in brackets as a multiple of the rank"),
         Column("dropout", "Dropout"),
+        Column("bias", "Biases", "trained, or those of the base as they are", align="text"),
         Column("targets", "Targets", align="text"),
         Column("learning_rate", "Rate", "peak learning rate"),
         Column("batch_size", "Batch"),

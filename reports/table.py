@@ -16,7 +16,7 @@ from typing import Any, Literal
 from lora_sweep.store import RunFolder
 from reports import units
 from reports.candidates import describe
-from reports.frame import NO_TARGETS, UNKNOWN_TARGETS, row_dicts, whole
+from reports.frame import NO_TARGETS, UNKNOWN_TARGETS, bias_text, row_dicts, whole
 from reports.results import Results, read_results, sort_by_quality
 
 Kind = Literal["baseline", "complete", "stopped"]
@@ -43,7 +43,7 @@ class TableRow:
         solo_seconds: its time alone on the device, with `solo_source` (`probed` or `modelled`).
         reached_step, steps: the last step it trained, of the full budget; 0 for baselines and where unknown.
         note: what else a reader must know.
-        texts: the same for people, by column: quality, interval, tie, test, test_interval, rank, alpha, dropout,
+        texts: the same for people, by column: quality, interval, tie, test, test_interval, rank, alpha, dropout, bias,
             targets, learning_rate, batch_size, parameters, share, adapter, device_time, solo_time, step.
     """
 
@@ -181,6 +181,7 @@ def _texts(row: Mapping[str, Any], results: Results) -> dict[str, str]:
         "rank": units.MISSING if math.isnan(rank) else str(int(rank)),
         "alpha": units.number(row["alpha"]) + _in_ranks(row["alpha"], rank),
         "dropout": units.number(_number(row, "dropout"), 2),
+        "bias": bias_text(row.get("bias")),
         "targets": _targets(row.get("target_label")),
         "learning_rate": units.number(row["learning_rate"], 2),
         "batch_size": units.number(_number(row, "batch_size")),

@@ -72,6 +72,7 @@ KEYS: dict[str, Key] = {
     "rank": _count(1),
     "alpha": _POSITIVE,
     "dropout": _SHARE,
+    "bias": Key("name", "must be none or lora_only: other layers' biases stay frozen", names=("none", "lora_only")),
     "learning_rate": _POSITIVE,
     "batch_size": _count(1),
     "accumulate": _count(1),

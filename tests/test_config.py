@@ -274,6 +274,8 @@ def test_the_seed_follows_from_the_search_and_the_candidate(folder):
     config = parse(folder)
     seed = config.trial_config(SAMPLE, 100).seed
     assert seed == 1050034108  # the same on every machine
+    assert config.trial_config({**SAMPLE, "bias": "none"}, 100).seed == seed
+    assert config.trial_config({**SAMPLE, "bias": "lora_only"}, 100).seed != seed
     assert seed == parse(folder, {"budget.steps": 400}).trial_config({**SAMPLE, "target_label": "else"}, 50).seed
     assert seed != config.trial_config({**SAMPLE, "rank": 4}, 100).seed
     assert seed != parse(folder, {"search.seed": 1}).trial_config(SAMPLE, 100).seed

@@ -82,10 +82,20 @@ def test_rows_are_sorted_by_size_and_count_what_the_checkpoint_lacks(sweep):
     assert rows[0].lora_parameters == 2 * 2 * 2 * (32 + 32)
     assert rows[0].share == rows[0].trainable_parameters / base_parameters(base.model)
     assert set(rows[0].as_dict()) == {
-        "target_label", "targets", "rank", "ranks", "layers", "lora_parameters", "trainable_parameters", "share",
-        "reduction", "adapter_bytes_fp32", "adapter_bytes_bf16",
+        "target_label", "targets", "rank", "ranks", "layers", "lora_parameters", "bias_parameters",
+        "trainable_parameters", "share", "reduction", "adapter_bytes_fp32", "adapter_bytes_bf16",
     }  # fmt: skip
     assert plan_sweep(config, base, "sweep.yaml") == rows  # the base is left as it was
+
+
+def test_trained_biases_are_counted(sweep):
+    config = sweep(space=space("all-linear", 2, bias=["none", "lora_only"]))
+    base = planned_base(config.model, "classification", ("negative", "positive"))
+    none, own = plan_sweep(config, base, "sweep.yaml")
+    # query, key, value and the two outputs of 32, the intermediate layer of 64, in two blocks
+    assert (none.bias_parameters, own.bias_parameters) == (0, 2 * (5 * 32 + 64))
+    assert own.trainable_parameters == none.trainable_parameters + own.bias_parameters
+    assert own.lora_parameters == none.lora_parameters
 
 
 def test_a_rank_that_does_not_fit_is_found_without_weights(llama_7b, sweep):

@@ -49,6 +49,19 @@ def test_a_sweep_that_can_start(check, bert_dir, sentiment_files):
     yaml.safe_dump(facts)  # plain values only
 
 
+def test_biases_that_the_base_lacks_are_told(check, llama_dir, text_files):
+    assert check(space=space(bias=["none", "lora_only"])).notes == ()
+    task = {"type": "causal-lm", "prompt": "prompt", "response": "response", "max_length": 40}
+    llama = {"model": {"name": str(llama_dir)}, "task": task | {"data": {p: str(f) for p, f in text_files.items()}}}
+    wide = space(bias=["none", "lora_only"], target_modules={"qv": "attention-qv", "all": "all-linear"})
+    checked = check(**llama, metric=None, space=wide)
+    (note,) = checked.notes
+    assert note.startswith(f"bias: lora_only trains no bias of {llama_dir} with the targets all, qv: none of ")
+    assert checked.facts["space_notes"] == [note]
+    assert not {"LoraLinear"} & {type(module).__name__ for module in checked.base.model.modules()}
+    assert check(**llama, metric=None, space=space()).notes == ()
+
+
 def test_the_model_is_left_unwrapped(check):
     names = [type(module).__name__ for module in check().base.model.modules()]
     assert not {"LoraLinear", "TrainedModule"} & set(names)

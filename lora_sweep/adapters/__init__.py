@@ -5,6 +5,7 @@ from lora_sweep.adapters.bank import Bank
 from lora_sweep.adapters.dropout import DropoutStream, stream_key
 from lora_sweep.adapters.layer import LoraLinear, LoraWeights
 from lora_sweep.adapters.model import AdaptedModel
+from lora_sweep.adapters.names import bias_name, is_bias
 from lora_sweep.adapters.peft_format import WEIGHTS_FILE, AdapterFile, read_adapter, save_adapter
 from lora_sweep.adapters.route import Route, to_device
 from lora_sweep.adapters.routing import Routing, Segment
@@ -27,7 +28,9 @@ __all__ = [
     "TrainedModule",
     "WEIGHTS_FILE",
     "base_parameters",
+    "bias_name",
     "count_parameters",
+    "is_bias",
     "linear_names",
     "read_adapter",
     "resolve_targets",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from lora_sweep.adapters.model import AdaptedModel
+from lora_sweep.adapters.names import is_bias
 from lora_sweep.records import AdapterSpec
 
 BYTES_PER_PARAMETER = {"float32": 4, "bfloat16": 2, "float16": 2, "int8": 1}
@@ -22,18 +23,20 @@ class ParameterCount:
     Attributes:
         base: of the base model, its head included.
         lora: of the A and B matrices.
+        biases: of the adapted layers, where they are trained.
         trained_in_full: of the modules trained in full beside them (a task head).
         layers: adapted layers.
     """
 
     base: int
     lora: int
+    biases: int
     trained_in_full: int
     layers: int
 
     @property
     def trainable(self) -> int:
-        return self.lora + self.trained_in_full
+        return self.lora + self.biases + self.trained_in_full
 
     @property
     def share(self) -> float:
@@ -58,9 +61,10 @@ def count_parameters(adapted: AdaptedModel, spec: AdapterSpec) -> ParameterCount
     """
     shapes = adapted.shapes(spec)
     lora = sum(_elements(shape) for name, shape in shapes.items() if ".lora_" in name)
+    biases = sum(_elements(shape) for name, shape in shapes.items() if is_bias(name))
     total = sum(_elements(shape) for shape in shapes.values())
     layers = sum(name.endswith(".lora_A.weight") for name in shapes)
-    return ParameterCount(base_parameters(adapted.model), lora, total - lora, layers)
+    return ParameterCount(base_parameters(adapted.model), lora, biases, total - lora - biases, layers)
 
 
 def base_parameters(model: nn.Module) -> int:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from lora_sweep.adapters.bank import column, stack
+from lora_sweep.adapters.biases import add_bias_gradients, add_biases
 from lora_sweep.adapters.grouped import add_outer, add_product, product
 from lora_sweep.adapters.layout import Entry, Place
 from lora_sweep.adapters.route import Groups, Part, Route
@@ -33,11 +34,13 @@ class LoraWeights:
         a: fp32 [rank, in].
         b: fp32 [out, rank].
         scaling: alpha / rank.
+        bias: fp32 [out], trained in place of the base's; None where the base's is kept or the layer has none.
     """
 
     a: Tensor
     b: Tensor
     scaling: float
+    bias: Tensor | None = None
 
     def delta(self) -> Tensor:
         """The update of the weight, scaling * B A: fp32 [out, in]."""
@@ -64,7 +67,7 @@ class LoraLinear(nn.Module):
         self.slots: set[int] = set()
         self.merged_slot: int | None = None
         self._number = routing.number(name)
-        self._unmerged: Tensor | None = None
+        self._unmerged: list[tuple[nn.Parameter, Tensor]] = []
 
     def forward(self, x: Tensor) -> Tensor:
         """The layer's output with each segment's own update added.
@@ -86,7 +89,7 @@ class LoraLinear(nn.Module):
         return self.name in part.bank.layout.places
 
     def merge(self, slot: int, weights: LoraWeights) -> None:
-        """Add a slot's update to the base's weight.
+        """Add a slot's update to the base's weight, and put its bias in the place of the base's.
 
         Raises:
             AdapterStateError: an adapter is merged already.
@@ -95,17 +98,17 @@ class LoraLinear(nn.Module):
             raise AdapterStateError(f"{self.name}: slot {self.merged_slot} is merged already; unmerge it first")
         weight = cast(nn.Parameter, self.base.weight)
         delta = weights.delta()
-        self._unmerged = weight.detach().clone()
-        with torch.no_grad():
-            weight.copy_(weight.float() + (delta.T if is_conv1d(self.base) else delta))
+        merged = [(weight, weight.detach().float() + (delta.T if is_conv1d(self.base) else delta))]
+        if weights.bias is not None:
+            merged.append((cast(nn.Parameter, self.base.bias), weights.bias))
+        self._unmerged = [(parameter, parameter.detach().clone()) for parameter, _ in merged]
+        _copy(merged)
         self.merged_slot = slot
 
     def unmerge(self) -> None:
-        """Restore the base's weight, bit for bit."""
-        if self._unmerged is not None:
-            with torch.no_grad():
-                cast(nn.Parameter, self.base.weight).copy_(self._unmerged)
-        self._unmerged = self.merged_slot = None
+        """Restore the base's weight and bias, bit for bit."""
+        _copy(self._unmerged)
+        self._unmerged, self.merged_slot = [], None
 
 
 class _PackedLinear(torch.autograd.Function):
@@ -136,6 +139,7 @@ class _PackedLinear(torch.autograd.Function):
             h = product(_dropped(tokens, span, part, route, windows), _a(part, place).mT, groups)
             h *= part.scale(place, length)
             add_product(flat_out[span], h, _b(part, place).mT, groups)
+            add_biases(flat_out[span], base, part, place, groups)
             saved.append(h)
         ctx.save_for_backward(x, windows, *saved)
         ctx.base, ctx.route, ctx.parts, ctx.length = base, route, parts, length
@@ -152,6 +156,7 @@ class _PackedLinear(torch.autograd.Function):
             span, groups = slice(part.start * ctx.length, part.stop * ctx.length), part.groups(ctx.length)
             g = _tokens(grad)[span]
             _add_gradient(part, place.b, g, h, groups)
+            add_bias_gradients(g, part, place, groups)
             grad_h = product(g, _b(part, place), groups)
             grad_h *= part.scale(place, ctx.length)
             _add_gradient(part, place.a, grad_h, _dropped(tokens, span, part, ctx.route, windows), groups)
@@ -203,6 +208,12 @@ def linear_shape(module: nn.Module) -> tuple[int, int]:
         return rows, columns
     linear = cast(nn.Linear, module)
     return linear.in_features, linear.out_features
+
+
+@torch.no_grad()
+def _copy(values: list[tuple[nn.Parameter, Tensor]]) -> None:
+    for parameter, value in values:
+        parameter.copy_(value)
 
 
 def _tokens(x: Tensor) -> Tensor:

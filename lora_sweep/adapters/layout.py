@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from lora_sweep.adapters.names import lora_names
+from lora_sweep.adapters.names import bias_name, lora_names
 
 _ALIGNED = 8  # elements: 16 bytes in bf16, which grouped products on a GPU ask for
 
@@ -32,11 +32,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Place:
-    """The LoRA matrices of one layer: A [rank, in], B [out, rank]; `number` counts the layers of the layout."""
+    """What is trained at one layer: A [rank, in], B [out, rank], perhaps a bias [out].
+
+    Attributes:
+        number: counts the layers of the layout.
+    """
 
     number: int
     a: Entry
     b: Entry
+    bias: Entry | None
 
 
 class Layout:
@@ -70,7 +75,7 @@ class Layout:
         self.places: dict[str, Place] = {}
         for module in modules:
             a, b = (self.entries[name] for name in lora_names(module))
-            self.places[module] = Place(len(self.places), a, b)
+            self.places[module] = Place(len(self.places), a, b, self.entries.get(bias_name(module)))
 
     @property
     def key(self) -> tuple[tuple[str, tuple[int, ...]], ...]:

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from lora_sweep.adapters.bank import Bank
 from lora_sweep.adapters.base_dropout import BaseDropout
+from lora_sweep.adapters.biases import bias_shapes, initialise_biases
 from lora_sweep.adapters.dropout import stream_key
 from lora_sweep.adapters.layer import LoraLinear, LoraWeights, linear_shape
 from lora_sweep.adapters.layout import Layout
-from lora_sweep.adapters.names import lora_names
+from lora_sweep.adapters.names import bias_name, lora_names
 from lora_sweep.adapters.norms import weight_norms
 from lora_sweep.adapters.routing import Routing
 from lora_sweep.adapters.targets import check_ranks, resolve_targets
@@ -65,7 +66,7 @@ class AdaptedModel:
                     self._wrap(name, BaseDropout)
 
     def add(self, slot: int, spec: AdapterSpec, seed: int) -> AdapterWeights:
-        """Put a new adapter into a free slot: B zero, new modules initialised, all from `seed`.
+        """Put a new adapter into a free slot: B zero, biases the base's, new modules initialised, all from `seed`.
 
         Raises:
             AdapterStateError: the slot is taken, or an adapter is merged.
@@ -77,6 +78,7 @@ class AdaptedModel:
         names = self.targets(spec)
         weights = self._allocate(Layout(self.shapes(spec), names, self._padded_rank))
         initialise_lora(weights, names, seed)
+        initialise_biases(weights, self._layers(names))
         self._initialise_heads(weights, seed)
         weights.refresh()
         self._attach(slot, spec, names, weights)
@@ -124,11 +126,13 @@ class AdaptedModel:
     def shapes(self, spec: AdapterSpec) -> dict[str, tuple[int, ...]]:
         """Name to shape of all that an adapter of this spec trains."""
         shapes: dict[str, tuple[int, ...]] = {}
-        for name in self.targets(spec):
-            size_in, size_out = linear_shape(_plain(self.model.get_submodule(name)))
+        layers = self._layers(self.targets(spec))
+        for name, layer in layers.items():
+            size_in, size_out = linear_shape(layer)
             name_a, name_b = lora_names(name)
             shapes[name_a] = (spec.rank_of(name), size_in)
             shapes[name_b] = (size_out, spec.rank_of(name))
+        shapes |= bias_shapes(layers) if spec.bias == "lora_only" else {}
         for name, head in self._heads.items():
             shapes |= {f"{name}.{key}": tuple(p.shape) for key, p in head.base.named_parameters()}
         return shapes
@@ -178,7 +182,7 @@ class AdaptedModel:
         named, found = weights.named, {}
         for name in names:
             a, b = lora_names(name)
-            found[name] = LoraWeights(named[a], named[b], spec.scaling_of(name))
+            found[name] = LoraWeights(named[a], named[b], spec.scaling_of(name), named.get(bias_name(name)))
         return found
 
     def _check_unmerged(self, action: str) -> None:
@@ -219,6 +223,9 @@ class AdaptedModel:
             weights.bank.scaling[:, weights.row, place.number] = scalings.to(weights.bank.device)
         self.routing.seat(slot, weights.bank, weights.row, spec.dropout)
         self.slots[slot] = (spec, names, weights)
+
+    def _layers(self, names: Iterable[str]) -> dict[str, nn.Module]:
+        return {name: _plain(self.model.get_submodule(name)) for name in names}
 
     def _wrap(self, name: str, kind: Any) -> Any:
         wrapper = kind(self.model.get_submodule(name), name, self.routing)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from safetensors import SafetensorError
@@ -21,17 +21,18 @@ from torch import Tensor
 from lora_sweep.adapters.layer import LoraLinear, is_conv1d
 from lora_sweep.adapters.model import AdaptedModel
 from lora_sweep.errors import AdapterFormatError
-from lora_sweep.records import AdapterSpec
+from lora_sweep.records import AdapterSpec, Bias
 
 CONFIG_FILE = "adapter_config.json"
 WEIGHTS_FILE = "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 # keys whose other values change what the adapter computes, and which this package does not do
 _UNSUPPORTED = {
-    "bias": "none", "use_dora": False, "use_rslora": False, "use_bdlora": None, "alora_invocation_tokens": None,
+    "use_dora": False, "use_rslora": False, "use_bdlora": None, "alora_invocation_tokens": None,
     "layer_replication": None, "trainable_token_indices": None, "target_parameters": None, "use_qalora": False,
     "lora_bias": False, "arrow_config": None, "modules_to_tie": None,
 }  # fmt: skip
+_BIASES = get_args(Bias)
 _CHANGES_THE_BASE = ("pissa", "olora", "corda", "loftq")
 
 
@@ -96,6 +97,7 @@ def read_adapter(folder: Path) -> AdapterFile:
             rank=rank,
             alpha=alpha,
             dropout=config.get("lora_dropout", 0.0),
+            bias=config.get("bias") or "none",
             target_modules=modules,
             rank_pattern={name: r for name, r in ranks.items() if r != rank},
             alpha_pattern={name: a for name, a in alphas.items() if a != alpha},
@@ -124,7 +126,7 @@ def _peft_config(
         "modules_to_save": list(trained) or None,
         "rank_pattern": dict(spec.rank_pattern),
         "alpha_pattern": dict(spec.alpha_pattern),
-        "bias": "none",
+        "bias": spec.bias,
         "use_rslora": False,
         "use_dora": False,
         "init_lora_weights": True,
@@ -154,6 +156,9 @@ def _read_config(folder: Path) -> dict[str, Any]:
     if isinstance(start, str) and start.lower().startswith(_CHANGES_THE_BASE):
         fix = "Let PEFT convert it: save_pretrained(..., path_initial_model_for_weight_conversion=...)."
         raise AdapterFormatError(f"{file}: init_lora_weights", "must leave the base's weights alone", start, fix)
+    if (config.get("bias") or "none") not in _BIASES:
+        rule = f"must be {' or '.join(map(repr, _BIASES))}: biases of other modules are not supported"
+        raise AdapterFormatError(f"{file}: bias", rule, config["bias"])
     for key, plain in _UNSUPPORTED.items():
         if config.get(key, plain) not in (plain, None):
             raise AdapterFormatError(f"{file}: {key}", f"must be {plain!r}: nothing else is supported", config[key])

@@ -19,8 +19,8 @@ from lora_sweep.adapters.names import lora_names
 class AdapterWeights:
     """What one slot trains.
 
-    LoRA matrices are named `MODULE.lora_A.weight` [rank, in] and `MODULE.lora_B.weight` [out, rank], parameters of
-    modules that are trained in full by their full names.
+    LoRA matrices are named `MODULE.lora_A.weight` [rank, in] and `MODULE.lora_B.weight` [out, rank], trained biases of
+    adapted layers `MODULE.base_layer.bias` [out], parameters of modules that are trained in full by their full names.
 
     Attributes:
         layout: names and shapes; its bank's may differ in the true ranks.

@@ -9,6 +9,9 @@ follows from that of the small R_B R_A^T.
 Alpha goes with the rank: a cut keeps each layer's scaling alpha / rank, so a layer cut from r to k has alpha k / r
 (`alpha_pattern` where layers differ). The adapter therefore behaves at every rank as it was trained, and trains on
 at the effective rate that it had; the singular values are split evenly between A and B, whose norms then agree.
+
+Trained biases are no part of B A: a cut keeps them. PEFT has them at adapted layers alone, so that a layer with a bias
+that is cut to rank 0 stays adapted, with A and B of rank 1 that are zero.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from lora_sweep.adapters import AdapterFile
+from lora_sweep.adapters import AdapterFile, bias_name
 from lora_sweep.analysis.ranks import Ranks, with_ranks
 from lora_sweep.errors import InputError
 
@@ -81,21 +84,23 @@ def product_svd(b: Tensor, a: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def cut(adapter: AdapterFile, svds: Svds, ranks: Ranks) -> AdapterFile:
-    """The adapter with each layer's update cut to its own rank; what it trains in full stays.
+    """The adapter with each layer's update cut to its own rank; biases and what it trains in full stay.
 
     Args:
         adapter: the whole one.
         svds: its decomposition.
-        ranks: layer to rank, from 0 (the layer is left out) to the layer's own.
+        ranks: layer to rank, from 0 (the layer is left out, if it has no bias of its own) to the layer's own.
 
     Raises:
         InputError: `ranks` does not name exactly the adapter's layers, or a rank is out of range.
     """
     _check(svds, ranks)
-    kept = {name: rank for name, rank in ranks.items() if rank > 0}
+    kept = {name: max(rank, bias_name(name) in adapter.tensors) for name, rank in ranks.items()}
+    kept = {name: rank for name, rank in kept.items() if rank}
     tensors = {name: value for name, value in adapter.tensors.items() if ".lora_" not in name}
     for name, rank in kept.items():
         svd, roots = svds[name], svds[name].values[:rank].sqrt()
+        roots[ranks[name] :] = 0
         tensors[f"{name}.lora_A.weight"] = (roots[:, None] * svd.v[:, :rank].T).float().contiguous()
         tensors[f"{name}.lora_B.weight"] = (svd.u[:, :rank] * roots).float().contiguous()
     scalings = {name: svd.scaling for name, svd in svds.items()}
@@ -103,9 +108,9 @@ def cut(adapter: AdapterFile, svds: Svds, ranks: Ranks) -> AdapterFile:
 
 
 def without(adapter: AdapterFile, layers: Collection[str]) -> AdapterFile:
-    """The adapter without its update of these layers; all else, bit for bit, as it was."""
+    """The adapter without its update of these layers and their biases; all else, bit for bit, as it was."""
     kept = tuple(name for name in lora_layers(adapter) if name not in layers)
-    left_out = [f"{name}.lora_{part}.weight" for name in layers for part in "AB"]
+    left_out = [f"{name}.lora_{part}.weight" for name in layers for part in "AB"] + [bias_name(name) for name in layers]
     spec = adapter.spec.model_copy(
         update={
             "target_modules": kept,

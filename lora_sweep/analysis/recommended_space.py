@@ -43,6 +43,7 @@ def recommended_space(trial: TrialConfig, recommendation: Mapping[str, Any]) -> 
     specs = {label: with_ranks(trial, ranks, scalings) for label, ranks in choices.items()}
     return {
         "dropout": trial.dropout,
+        "bias": trial.bias,
         "learning_rate": {"log_uniform": [trial.learning_rate / 2, 2 * trial.learning_rate]},
         "batch_size": trial.batch_size,
         **{key: getattr(trial, key) for key in TRAINING_KEYS},

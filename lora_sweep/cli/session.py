@@ -28,6 +28,8 @@ def new_sweep(config: SweepConfig, place: str, folder: Path, address: str | None
     from lora_sweep.sweep.cluster import open_cluster
 
     checked = preflight(config, place)
+    for note in checked.notes:
+        typer.echo(f"space: {note}", err=True)
     facts = {**checked.facts, "command": " ".join(["lora-sweep", *sys.argv[1:]]), "commit": _commit()}
     with open_cluster(config, address):
         run = RunFolder.create(folder)

@@ -90,16 +90,22 @@ def plan(sweep: SweepFile, settings: Settings = None, as_json: AsJson = False) -
         top = min(config.finalists.top, trials // config.search.repeats)
         typer.echo(f"finalists: {top}, each trained again with {new} new seed{'s' if new > 1 else ''}")
     typer.echo(f"space: {size if size is not None else 'infinitely many'} configurations, {len(rows)} sizes")
+    biased = any(row.bias_parameters for row in rows)
     print_table(
-        ["targets", "rank", "layers", "trainable", "share", "times fewer", "adapter (fp32)", "adapter (bf16)"],
+        [
+            "targets", "rank", "layers", *(["biases"] if biased else []), "trainable", "share", "times fewer",
+            "adapter (fp32)", "adapter (bf16)",
+        ],
         [
             [
-                row.target_text, row.ranks, str(row.layers), f"{row.trainable_parameters:,}", f"{row.share:.4%}",
-                f"{row.reduction:,.0f}", f"{row.adapter_bytes_fp32 / 1e6:.2f} MB",
-                f"{row.adapter_bytes_bf16 / 1e6:.2f} MB",
+                row.target_text, row.ranks, str(row.layers), *([f"{row.bias_parameters:,}"] if biased else []),
+                f"{row.trainable_parameters:,}", f"{row.share:.4%}", f"{row.reduction:,.0f}",
+                f"{row.adapter_bytes_fp32 / 1e6:.2f} MB", f"{row.adapter_bytes_bf16 / 1e6:.2f} MB",
             ]
             for row in rows
         ],
     )  # fmt: skip
+    for note in checked.notes:
+        typer.echo(f"space: {note}")
     for note in checked.task.notes:
         typer.echo(f"data: {note}")

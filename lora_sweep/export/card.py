@@ -15,7 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from lora_sweep import __version__
-from lora_sweep.adapters import AdapterFile
+from lora_sweep.adapters import AdapterFile, is_bias
 from lora_sweep.export import card_figures
 from lora_sweep.export.base_call import BaseCall
 from lora_sweep.export.check import Check, NotChecked
@@ -122,10 +122,12 @@ def _loading(call: BaseCall, tokenizer: bool) -> str:
 
 def _size(adapter: AdapterFile) -> str:
     lora = sum(tensor.numel() for name, tensor in adapter.tensors.items() if ".lora_" in name)
-    rest = sum(tensor.numel() for name, tensor in adapter.tensors.items() if ".lora_" not in name)
+    biases = sum(tensor.numel() for name, tensor in adapter.tensors.items() if is_bias(name))
+    rest = sum(tensor.numel() for tensor in adapter.tensors.values()) - lora - biases
+    own = f", {units.count(biases)} in the biases of these layers" if biases else ""
     beside = f" and {units.count(rest)} in modules that were trained in full" if rest else ""
     layers = units.plural(len(adapter.spec.target_modules), "layer")
-    return f"{units.count(lora)} parameters in A and B of {layers}{beside}, stored in float32."
+    return f"{units.count(lora)} parameters in A and B of {layers}{own}{beside}, stored in float32."
 
 
 def _layers(adapter: AdapterFile) -> str:

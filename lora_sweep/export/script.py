@@ -22,7 +22,7 @@ from lora_sweep.tasks import HOLDOUT, EncodedSplit
 _SCHEDULES = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
 _PARTS = ("train", "eval", "test")
 _SHAPE = (
-    "r", "lora_alpha", "lora_dropout", "target_modules", "modules_to_save", "rank_pattern", "alpha_pattern",
+    "r", "lora_alpha", "lora_dropout", "bias", "target_modules", "modules_to_save", "rank_pattern", "alpha_pattern",
     "fan_in_fan_out", "task_type",
 )  # fmt: skip
 
@@ -135,6 +135,7 @@ def _context(subject: Subject, chat: bool) -> dict[str, Any]:
         "separator": data.get("separator"),
         "lora": _shape(subject),
         "ranks": None if subject.cut is None else dict(subject.cut["ranks"]),
+        "biases": config.bias == "lora_only",
         "base_dropout": _base_dropout(subject),
         **config.model_dump(include={"seed", "batch_size", "accumulate", "steps", "eval_every", "learning_rate"}),
         **config.model_dump(include={"weight_decay", "clip", "optimizer"}),

@@ -54,6 +54,8 @@ def _obstacle(adapter: AdapterFile, call: BaseCall) -> str | None:
     """Why vLLM cannot take it as a LoRA module; None when it can."""
     if adapter.trained or call.class_name != "AutoModelForCausalLM":
         return "it takes no modules that were trained in full (modules_to_save), such as this classification head"
+    if adapter.spec.bias != "none":
+        return "it takes no trained biases"
     if not _ranks(adapter):
         return "it adapts no layer"
     if max(_ranks(adapter)) > MAX_RANKS[-1]:

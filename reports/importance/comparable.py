@@ -40,6 +40,7 @@ HYPERPARAMETERS = (
     Hyperparameter("rank", "rank", log=True),
     Hyperparameter("alpha_over_rank", "alpha / rank", log=True),
     Hyperparameter("dropout", "dropout"),
+    Hyperparameter("bias", "biases", "category"),
     Hyperparameter("target_label", "target modules", "category"),
     Hyperparameter("learning_rate", "learning rate", log=True),
     Hyperparameter("batch_size", "batch size", log=True),

@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from lora_sweep.adapters import AdaptedModel, read_adapter, save_adapter
+from lora_sweep.adapters import AdaptedModel, bias_name, is_bias, read_adapter, save_adapter
 from lora_sweep.config import ModelConfig
 from lora_sweep.engine.api import EngineOptions
 from lora_sweep.engine.engine import Engine
@@ -26,13 +26,27 @@ LABELS = ("negative", "positive")
 
 
 def base_of(folder: Path, task: str) -> FrozenBase:
-    return load_base(ModelConfig(name=str(folder), dtype="float32"), task, LABELS if task == "classification" else ())
+    labels = LABELS if task == "classification" else ()
+    base = load_base(ModelConfig(name=str(folder), dtype="float32"), task, labels)
+    spread_biases(base.model)
+    return base
 
 
 def plain_model(folder: Path, task: str) -> Any:
     if task == "classification":
-        return transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
-    return transformers.AutoModelForCausalLM.from_pretrained(folder)
+        model: Any = transformers.AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
+    else:
+        model = transformers.AutoModelForCausalLM.from_pretrained(folder)
+    spread_biases(model)
+    return model
+
+
+def spread_biases(model: torch.nn.Module) -> None:
+    """Biases by their names, in place of the zeros of a model that was never trained."""
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name.endswith(".bias"):
+                parameter.normal_(std=0.2, generator=torch.Generator().manual_seed(len(name)))
 
 
 def randomise(weights: Any) -> None:
@@ -46,6 +60,9 @@ CASES = [
     ("llama_dir", "causal-lm", AdapterSpec(rank=4, alpha=4, target_modules="all-linear")),
     ("llama_dir", "classification", AdapterSpec(rank=2, alpha=8, target_modules="attention")),
     ("gpt2_dir", "causal-lm", AdapterSpec(rank=3, alpha=6, target_modules=("c_attn", "mlp.c_proj"))),
+    ("bert_dir", "classification", AdapterSpec(rank=4, target_modules="attention-mlp", bias="lora_only")),
+    ("gpt2_dir", "causal-lm", AdapterSpec(rank=3, target_modules=("c_attn", "mlp.c_proj"), bias="lora_only")),
+    ("llama_dir", "causal-lm", AdapterSpec(rank=3, target_modules="attention", bias="lora_only")),  # has no biases
     (
         "llama_dir",
         "causal-lm",
@@ -105,6 +122,43 @@ def test_adapter_that_peft_wrote_gives_the_same_logits_here(
         torch.testing.assert_close(ours, theirs(input_ids=IDS).logits, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("folder", "task"), [("bert_dir", "classification"), ("gpt2_dir", "causal-lm")])
+def test_biases_that_peft_wrote_are_read(
+    folder: str, task: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    path = request.getfixturevalue(folder)
+    plain = plain_model(path, task)
+    names = {"bert_dir": ["query", "intermediate.dense"], "gpt2_dir": ["c_attn", "c_fc"]}[folder]
+    kind = "SEQ_CLS" if task == "classification" else "CAUSAL_LM"
+    config = peft.LoraConfig(r=4, target_modules=names, task_type=kind, init_lora_weights=False, bias="lora_only")
+    theirs = peft.get_peft_model(plain, config).eval()
+    biases = [p for n, p in theirs.named_parameters() if n.endswith("base_layer.bias")]
+    assert len(biases) == 4
+    with torch.no_grad():
+        for bias in biases:
+            bias.normal_()
+        answers = theirs(input_ids=IDS).logits
+    theirs.save_pretrained(tmp_path)
+    base = base_of(path, task)
+    adapted = AdaptedModel(base.model, base.trained, base.new, base.called)
+    file = read_adapter(tmp_path)
+    assert file.spec.bias == "lora_only" and sum(map(is_bias, file.tensors)) == 4
+    tensors = dict(file.tensors)
+    if task == "classification":  # PEFT leaves the pooler, which this checkpoint lacks, where it was
+        pooler = plain.get_submodule("bert.pooler.dense")
+        tensors |= {f"bert.pooler.dense.{key}": value.detach() for key, value in pooler.named_parameters()}
+    adapted.load(0, file.spec, tensors)
+    with adapted.routing.whole(0), torch.no_grad():
+        torch.testing.assert_close(adapted.model(input_ids=IDS).logits, answers, rtol=1e-5, atol=1e-5)
+
+
+def test_all_biases_are_refused(bert_dir: Path, tmp_path: Path) -> None:
+    model = peft.get_peft_model(plain_model(bert_dir, "classification"), peft.LoraConfig(r=2, bias="all"))
+    model.save_pretrained(tmp_path)
+    with pytest.raises(AdapterFormatError, match="bias: must be 'none' or 'lora_only': biases of other modules"):
+        read_adapter(tmp_path)
+
+
 def test_adapters_that_cannot_be_used_are_refused(llama_dir: Path, tmp_path: Path) -> None:
     with pytest.raises(AdapterFormatError, match="must be an adapter folder"):
         read_adapter(tmp_path)
@@ -121,15 +175,18 @@ def classification_task(folder: Path, files: dict[str, Path]) -> tuple[FrozenBas
     data = {part: str(file) for part, file in files.items()}
     config = TaskConfig(type="classification", data=data, text="text", label="label", max_length=32)
     task = prepare_task(config, load_tokenizer(model), seed=0)
-    return load_base(model, "classification", task.labels), task
+    base = load_base(model, "classification", task.labels)
+    spread_biases(base.model)
+    return base, task
 
 
-def test_training_equals_peft_on_the_same_batches(bert_dir: Path, sentiment_files: dict[str, Path]) -> None:
+@pytest.mark.parametrize("bias", ["none", "lora_only"])
+def test_training_equals_peft_on_the_same_batches(bias: Any, bert_dir: Path, sentiment_files: dict[str, Path]) -> None:
     """Twenty AdamW steps in fp32 without dropout: losses within 1e-5 relative."""
     base, task = classification_task(bert_dir, sentiment_files)
     config = TrialConfig(
         rank=4, alpha=8, target_modules="attention-mlp", learning_rate=5e-3, batch_size=8, steps=20, clip=0.5,
-        warmup=0.2, weight_decay=0.01, seed=3,
+        warmup=0.2, weight_decay=0.01, seed=3, bias=bias,
     )  # fmt: skip
     engine = Engine(base, task, EngineOptions("cpu", 1, 1, "accuracy", "max"))
     slot = engine.open("trial", config)
@@ -138,7 +195,7 @@ def test_training_equals_peft_on_the_same_batches(bert_dir: Path, sentiment_file
         plain_model(bert_dir, "classification"),
         peft.LoraConfig(
             r=4, lora_alpha=8, target_modules=list(engine.adapted.slots[0][1]),
-            modules_to_save=["classifier", "bert.pooler.dense"],
+            modules_to_save=["classifier", "bert.pooler.dense"], bias=bias,
         ),
     )  # fmt: skip
     theirs.eval()  # the base's dropout is off here too
@@ -169,6 +226,13 @@ def test_training_equals_peft_on_the_same_batches(bert_dir: Path, sentiment_file
     ours = torch.stack(slot.losses).numpy()
     assert ours[-1] != pytest.approx(ours[0], rel=1e-3)
     np.testing.assert_allclose(ours, losses, rtol=1e-5)
+    moved = {name: p.detach() for name, p in slot.weights.named.items() if is_bias(name)}
+    assert len(moved) == (12 if bias == "lora_only" else 0)
+    for module, value in ((name.removesuffix(".base_layer.bias"), value) for name, value in moved.items()):
+        expected = theirs.get_parameter(f"base_model.model.{bias_name(module)}")
+        if not module.endswith("key"):  # attention does not depend on it: its gradient is rounding alone
+            torch.testing.assert_close(value, expected.detach(), rtol=1e-4, atol=1e-5)
+            assert value.abs().max() > 1e-3
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,20 @@ def test_a_layer_cut_to_rank_0_is_left_out() -> None:
     assert nothing.spec.target_modules == () and set(nothing.tensors) == {"head.weight"}
 
 
+def test_a_cut_keeps_the_biases() -> None:
+    whole = adapter({"a": 4, "b": 4}, alpha=8, bias="lora_only")
+    biases = {f"{name}.base_layer.bias": torch.randn(SIZES[name][0]) for name in ("a", "b")}
+    whole = AdapterFile(whole.spec, {**whole.tensors, **biases}, whole.trained, whole.base_name)
+    smaller = cut(whole, decompose(whole), {"a": 0, "b": 3})
+    assert smaller.spec.bias == "lora_only" and lora_layers(smaller) == ["a", "b"]
+    assert all(torch.equal(smaller.tensors[name], bias) for name, bias in biases.items())
+    # PEFT has no bias without a pair of matrices
+    assert smaller.spec.rank_of("a") == 1 and not update(smaller, "a").any()
+    torch.testing.assert_close(update(smaller, "b"), update(cut(whole, decompose(whole), {"a": 4, "b": 3}), "b"))
+    rest = without(whole, ["a"])
+    assert "a.base_layer.bias" not in rest.tensors and "b.base_layer.bias" in rest.tensors
+
+
 def test_energy_cuts_keep_the_share_with_the_fewest_values() -> None:
     whole = adapter({"a": 6, "b": 4, "c": 3}, alpha=12, alpha_pattern={"b": 1.0})
     svds = decompose(whole)

@@ -145,8 +145,10 @@ def start_like_the_trial(model, run):
         ("bert", {"accumulate": 2, "schedule": "cosine", "weight_decay": 0.1, "clip": 0.2}),
         ("bert", {"optimizer": "sgd", "learning_rate": 0.3, "clip": None, "schedule": "constant"}),
         ("llama", {"target_modules": "all-linear", "batch_size": 48}),
+        # not the key: attention does not depend on its bias, whose gradient is rounding alone
+        ("bert", {"target_modules": ("query", "value", "output.dense"), "bias": "lora_only"}),
     ],
-    ids=["accumulated", "sgd", "causal-lm"],
+    ids=["accumulated", "sgd", "causal-lm", "biases"],
 )
 def test_the_same_start_gives_the_same_adapter(script_of, causal, llama_dir, tmp_path, family, trial):
     changes = {} if family == "bert" else causal(llama_dir)
@@ -163,6 +165,21 @@ def test_the_same_start_gives_the_same_adapter(script_of, causal, llama_dir, tmp
     recorded = run.analysis("finalists")["rows"][0]["metrics"]["test"]
     for name, value in script["evaluate"](model, parts["test"]).items():
         assert value == pytest.approx(recorded[name], rel=1e-3, abs=1e-4)
+
+
+def test_biases_are_trained_in_float32_on_a_base_that_is_not(script_of, bert_dir):
+    model = {"name": str(bert_dir), "dtype": "bfloat16"}
+    script, _, _ = script_of(SHORT | {"bias": "lora_only"}, model=model)
+    assert script["LORA"]["bias"] == "lora_only"
+    parts = {name: script["encode"](rows) for name, rows in script["read_parts"]().items()}
+    trained = script["build"]()
+    biases = {name: p for name, p in trained.named_parameters() if name.endswith("base_layer.bias")}
+    start = {name: bias.detach().clone() for name, bias in biases.items()}
+    assert biases and all(bias.dtype is torch.float32 and bias.requires_grad for bias in biases.values())
+    weights = [p for name, p in trained.named_parameters() if name.endswith("base_layer.weight")]
+    assert all(weight.dtype is torch.bfloat16 for weight in weights)
+    script["train"](trained, parts["train"], parts["eval"])
+    assert all(not torch.equal(bias, start[name]) for name, bias in biases.items())
 
 
 def test_dropout_is_on_where_it_was(script_of):

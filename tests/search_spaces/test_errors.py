@@ -6,7 +6,7 @@ from search_spaces import Space, SpaceError
 from search_spaces.texts import read_number, read_yaml
 
 KNOWN = (
-    "Known keys: target_modules, rank, alpha, dropout, learning_rate, batch_size, accumulate, optimizer, "
+    "Known keys: target_modules, rank, alpha, dropout, bias, learning_rate, batch_size, accumulate, optimizer, "
     "weight_decay, schedule, warmup, clip, seed, rank_pattern, alpha_pattern."
 )
 SETS = "Write {attention-qv: [q_proj, v_proj], all-linear: all-linear}: each set under a name of its own."
@@ -55,6 +55,7 @@ MESSAGES = [
         "space.learning_rate: uniform must have finite numbers as bounds, got 'a'",
     ),
     ({"learning_rate": float("nan")}, "space.learning_rate: must be a number above 0, got nan"),
+    ({"bias": "all"}, "space.bias: must be none or lora_only: other layers' biases stay frozen, got 'all'"),
     ({"dropout": 1}, "space.dropout: must be a number of at least 0 and below 1, got 1"),
     ({"dropout": {"uniform": [0, 1]}}, "space.dropout: must be a number of at least 0 and below 1, got 1"),
     ({"clip": 0}, "space.clip: must be a number above 0 or null, got 0"),
