@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import replace
 
 from torch import Tensor
 
@@ -75,16 +75,15 @@ def packed_step(engine: Engine, slots: Sequence[Slot], same_rows: bool = False) 
 def step_batches(engine: Engine, slots: Sequence[Slot]) -> list[tuple[Batch, Tensor]]:
     """The batches and row weights that the first step of a pack sends through the base, pass by pass."""
     recorded: list[tuple[Batch, Tensor]] = []
-    private: Any = engine
-    objective = private._objective
+    runner = engine.runner
 
     def record(batch: Batch, row_weights: Tensor) -> Outcome:
         recorded.append((batch, row_weights))
-        return objective(batch, row_weights)
+        return runner.objective(batch, row_weights)
 
-    private._objective = record
+    engine.runner = replace(runner, objective=record)
     try:
         packed_step(engine, slots, same_rows=True)()
     finally:
-        private._objective = objective
+        engine.runner = runner
     return recorded

@@ -6,7 +6,6 @@ each trial's own number of targets, so that a loss never depends on who else is 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
@@ -18,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from lora_sweep.errors import ModelError
 from lora_sweep.models import FrozenBase
 
-_CHUNK = 2048  # scored positions whose logits stand in memory at once
+_LOGITS = {"cpu": 2**24, "cuda": 2**27}  # that stand in memory at once, in fp32
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ class CausalLmObjective:
         hidden = self._body(input_ids=batch.token_ids, attention_mask=batch.attention_mask).last_hidden_state
         rows, columns = cast(Tensor, batch.scored)
         total, nll = _ChunkedNll.apply(  # type: ignore[no-untyped-call]
-            hidden[rows, columns - 1], batch.token_ids[rows, columns], row_weights[rows], self._logits
+            hidden[rows, columns - 1], batch.token_ids[rows, columns], row_weights[rows], self._head(), self._softcap
         )
         per_row = torch.zeros_like(row_weights).index_add_(0, rows, nll)
         return Outcome(per_row, total, None)
@@ -114,36 +113,46 @@ class CausalLmObjective:
         device = next(self._model.parameters()).device
         ids = torch.arange(1, 9, device=device).unsqueeze(0)
         with torch.no_grad():
-            ours = self._logits(self._body(input_ids=ids).last_hidden_state)
+            ours = _logits(self._body(input_ids=ids).last_hidden_state, self._head(), self._softcap)
             theirs = self._model(input_ids=ids).logits.float()
         if not torch.allclose(ours, theirs, rtol=1e-2, atol=1e-2 * float(theirs.abs().max())):
             rule = "its logits must be its head's output (final soft-capping is known, other scalings are not)"
             raise ModelError(f"model {name}", rule, type(self._model).__name__, "Use another architecture.")
 
-    def _logits(self, hidden: Tensor) -> Tensor:
-        logits = cast(Any, self._model).get_output_embeddings()(hidden).float()
-        return logits if self._softcap is None else self._softcap * torch.tanh(logits / self._softcap)
+    def _head(self) -> nn.Linear:
+        return cast(nn.Linear, cast(Any, self._model).get_output_embeddings())
+
+
+def _logits(hidden: Tensor, head: nn.Linear, softcap: float | None) -> Tensor:
+    """In fp32: [..., vocabulary]."""
+    logits = cast(Tensor, head(hidden)).float()
+    return logits if softcap is None else logits.div_(softcap).tanh_().mul_(softcap)
 
 
 class _ChunkedNll(torch.autograd.Function):
-    """Weighted negative log-likelihood through a frozen head, its gradient found in forward, chunk by chunk."""
+    """Weighted negative log-likelihood through a frozen head, its gradient found in forward, chunk by chunk.
+
+    The derivative by the logits z is softmax(z) - onehot(target), behind a soft cap c times 1 - (z / c)^2.
+    """
 
     @staticmethod
     def forward(
-        ctx: Any, hidden: Tensor, targets: Tensor, weights: Tensor, head: Callable[[Tensor], Tensor]
+        ctx: Any, hidden: Tensor, targets: Tensor, weights: Tensor, head: nn.Linear, softcap: float | None
     ) -> tuple[Tensor, Tensor]:
-        wanted = ctx.needs_input_grad[0]
         nll = torch.empty(len(targets), device=hidden.device)
-        gradient = torch.empty_like(hidden) if wanted else None
-        for start in range(0, len(targets), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            with torch.set_grad_enabled(wanted):
-                piece = hidden[part].detach().requires_grad_(wanted)
-                losses = cross_entropy(head(piece), targets[part], reduction="none")
-                weighted = losses @ weights[part]
+        gradient = torch.empty_like(hidden) if ctx.needs_input_grad[0] else None
+        at_once = max(1, _LOGITS[hidden.device.type] // head.out_features)
+        for start in range(0, len(targets), at_once):
+            part = slice(start, start + at_once)
+            logits, target = _logits(hidden[part], head, softcap), targets[part, None]
+            total = logits.logsumexp(dim=1, keepdim=True)
+            nll[part] = (total - logits.gather(1, target)).squeeze(1)
             if gradient is not None:
-                (gradient[part],) = torch.autograd.grad(weighted, piece)
-            nll[part] = losses.detach()
+                slope = None if softcap is None else 1 - (logits / softcap).square_()
+                change = logits.sub_(total).exp_()
+                change.scatter_add_(1, target, change.new_full(target.shape, -1.0))
+                change *= weights[part, None] if slope is None else slope.mul_(weights[part, None])
+                gradient[part] = change.to(hidden.dtype) @ head.weight
         ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(nll)
         return nll @ weights, nll
@@ -152,4 +161,4 @@ class _ChunkedNll(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad_total: Tensor, _grad_nll: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = ctx.saved_tensors
-        return gradient * grad_total.to(gradient.dtype), None, None, None
+        return gradient * grad_total.to(gradient.dtype), None, None, None, None
