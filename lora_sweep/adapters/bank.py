@@ -86,10 +86,10 @@ class Bank:
         return Rows(numbers, torch.tensor(numbers, device=self.device))
 
     @torch.no_grad()
-    def refresh(self, rows: slice | int) -> None:
-        """Round weights to the base's dtype again; to be called whenever they have changed."""
+    def refresh(self, row: int) -> None:
+        """Round a row's weights to the base's dtype again; to be called whenever they have changed."""
         if self.rounded is not self.vector:
-            self.rounded[rows] = self.vector[rows]
+            self.rounded[row] = self.vector[row]
 
     def _grow(self) -> None:
         old = len(self.vector)

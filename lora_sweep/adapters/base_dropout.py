@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from lora_sweep.adapters.dropout import KeepTable
+from lora_sweep.adapters.dropout import KeepTable, kept
 from lora_sweep.adapters.routing import Routing
 
 
@@ -53,10 +53,10 @@ class _Dropped(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, keep: KeepTable, starts: Tensor) -> Tensor:
         ctx.keep = keep
         ctx.save_for_backward(starts)
-        return keep.apply(x.reshape(-1, x.shape[-1]), starts).view(x.shape)
+        return kept(x, keep.masks(starts, x.shape[-1]).view(x.shape))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         (starts,) = ctx.saved_tensors
-        return ctx.keep.apply(grad.reshape(-1, grad.shape[-1]), starts).view(grad.shape), None, None
+        return kept(grad, ctx.keep.masks(starts, grad.shape[-1]).view(grad.shape)), None, None

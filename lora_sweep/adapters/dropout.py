@@ -89,18 +89,30 @@ class KeepTable:
         """Where the table of a probability begins."""
         return self._starts[p]
 
-    def apply(self, x: Tensor, starts: Tensor) -> Tensor:
-        """Zero what is dropped.
+    def masks(self, starts: Tensor, features: int) -> Tensor:
+        """The masks of some tokens.
 
         Args:
-            x: [tokens, features], at most 2**17 features.
             starts: int64 [tokens], where in all the tables each token's mask begins.
+            features: at most 2**17.
+
+        Returns:
+            [tokens, features] of an integer type as wide as what is masked: all bits where an element stays.
         """
-        features = x.shape[-1]
         windows = self._table.as_strided((len(self._table) - features + 1, features), (1, 1))
-        kept = windows.index_select(0, starts)
-        kept &= x.view(self._integer)
-        return kept.view(x.dtype)
+        return windows.index_select(0, starts)
+
+
+def kept(x: Tensor, masks: Tensor) -> Tensor:
+    """`x` with what the masks drop set to zero; takes the place of the masks."""
+    masks &= x.view(masks.dtype)
+    return masks.view(x.dtype)
+
+
+def keep_(x: Tensor, masks: Tensor) -> Tensor:
+    """Set what the masks drop to zero in `x`, in place."""
+    x.view(masks.dtype).bitwise_and_(masks)
+    return x
 
 
 @cache

@@ -19,6 +19,7 @@ from torch.autograd.function import once_differentiable
 
 from lora_sweep.adapters.bank import column, stack
 from lora_sweep.adapters.biases import add_bias_gradients, add_biases
+from lora_sweep.adapters.dropout import keep_, kept
 from lora_sweep.adapters.grouped import add_outer, add_product, product
 from lora_sweep.adapters.layout import Entry, Place
 from lora_sweep.adapters.route import Groups, Part, Route
@@ -136,7 +137,10 @@ class _PackedLinear(torch.autograd.Function):
         saved = []
         for part, place in parts:
             span, groups = slice(part.start * length, part.stop * length), part.groups(length)
-            h = product(_dropped(tokens, span, part, route, windows), _a(part, place).mT, groups)
+            rows = tokens[span]
+            if windows is not None and part.drops:
+                rows = kept(rows, route.keep.masks(windows[span], rows.shape[-1]))
+            h = product(rows, _a(part, place).mT, groups)
             h *= part.scale(place, length)
             add_product(flat_out[span], h, _b(part, place).mT, groups)
             add_biases(flat_out[span], base, part, place, groups)
@@ -154,19 +158,20 @@ class _PackedLinear(torch.autograd.Function):
         grad_x = grad @ (weight.T if is_conv1d(ctx.base) else weight) if ctx.needs_input_grad[0] else None
         for (part, place), h in zip(ctx.parts, saved, strict=True):
             span, groups = slice(part.start * ctx.length, part.stop * ctx.length), part.groups(ctx.length)
-            g = _tokens(grad)[span]
+            g, rows = _tokens(grad)[span], tokens[span]
             _add_gradient(part, place.b, g, h, groups)
             add_bias_gradients(g, part, place, groups)
             grad_h = product(g, _b(part, place), groups)
             grad_h *= part.scale(place, ctx.length)
-            _add_gradient(part, place.a, grad_h, _dropped(tokens, span, part, ctx.route, windows), groups)
-            if grad_x is None:
-                continue
-            back = grad_x.view(-1, grad_x.shape[-1])[span]
+            back = None if grad_x is None else grad_x.view(-1, grad_x.shape[-1])[span]
             if part.drops:
-                back += ctx.route.keep.apply(product(grad_h, _a(part, place), groups), windows[span])
-            else:
+                masks = ctx.route.keep.masks(windows[span], rows.shape[-1])
+                if back is not None:
+                    back += keep_(product(grad_h, _a(part, place), groups), masks)
+                rows = kept(rows, masks)
+            elif back is not None:
                 add_product(back, grad_h, _a(part, place), groups)
+            _add_gradient(part, place.a, grad_h, rows, groups)
         return grad_x, None, None, None, None, None
 
 
@@ -182,13 +187,6 @@ def _b(part: Part, place: Place) -> Tensor:
 
 def _add_gradient(part: Part, entry: Entry, left: Tensor, right: Tensor, groups: Groups) -> None:
     add_outer(column(part.bank.gradient, entry), part.rows.index, left, right, groups)
-
-
-def _dropped(tokens: Tensor, span: slice, part: Part, route: Route, windows: Tensor | None) -> Tensor:
-    """The part's tokens with what its masks drop set to zero; not scaled up."""
-    if windows is None or not part.drops:
-        return tokens[span]
-    return route.keep.apply(tokens[span], windows[span])
 
 
 def is_conv1d(module: nn.Module) -> bool:

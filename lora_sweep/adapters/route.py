@@ -68,6 +68,7 @@ class Part:
         self.start, self.stop = members[0].start, members[-1].stop
         self.drops = any(member.dropout for member in members)
         self._groups: dict[int, Groups] = {}
+        self._scales: dict[tuple[int, int], Tensor] = {}
 
     def groups(self, tokens: int) -> Groups:
         """The groups when a row holds so many tokens."""
@@ -84,8 +85,11 @@ class Part:
 
     def scale(self, place: Place, tokens: int) -> Tensor:
         """alpha / rank of each token's adapter at a layer, and what makes up for dropout: fp32 [tokens, 1]."""
-        groups = self.groups(tokens)
-        return self.bank.scaling[..., place.number][groups.drops, groups.row].unsqueeze(1)
+        key = (place.number, tokens)
+        if key not in self._scales:
+            groups = self.groups(tokens)
+            self._scales[key] = self.bank.scaling[..., place.number][groups.drops, groups.row].unsqueeze(1)
+        return self._scales[key]
 
 
 class Route:

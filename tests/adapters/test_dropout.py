@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lora_sweep.adapters import DropoutStream, stream_key
-from lora_sweep.adapters.dropout import KeepTable, module_key, window_starts
+from lora_sweep.adapters.dropout import KeepTable, keep_, kept, module_key, window_starts
 
 CPU = torch.device("cpu")
 FEATURES = 384
@@ -16,8 +16,8 @@ FEATURES = 384
 def keep_mask(stream: DropoutStream, module: str, p: float, tokens: int, dtype=torch.float32) -> torch.Tensor:
     """1 where an element stays: [rows, tokens, features]."""
     starts = window_starts(torch.from_numpy(stream.row_keys()), tokens, module_key(module))[0]
-    kept = KeepTable([p], dtype, CPU).apply(torch.ones(len(starts), FEATURES, dtype=dtype), starts)
-    return kept.view(len(stream.rows), tokens, FEATURES).double()
+    masks = KeepTable([p], dtype, CPU).masks(starts, FEATURES)
+    return kept(torch.ones(len(starts), FEATURES, dtype=dtype), masks).view(len(stream.rows), tokens, FEATURES).double()
 
 
 def correlation(masks: torch.Tensor) -> float:
@@ -35,13 +35,14 @@ def test_share_of_dropped_elements(p: float) -> None:
 
 def test_without_dropout_all_stays_bit_for_bit() -> None:
     x = torch.randn(5, FEATURES)
-    assert torch.equal(KeepTable([0.0, 0.5], torch.float32, CPU).apply(x, torch.arange(5)), x)
+    masks = KeepTable([0.0, 0.5], torch.float32, CPU).masks(torch.arange(5), FEATURES)
+    assert torch.equal(kept(x, masks), x)
 
 
 def test_what_is_dropped_is_zero_whatever_it_was() -> None:
     table, starts = KeepTable([0.5], torch.float32, CPU), torch.arange(4) * 1000
-    mask = table.apply(torch.ones(4, FEATURES), starts).bool()
-    dropped = table.apply(torch.full((4, FEATURES), float("nan")), starts)
+    mask = table.masks(starts, FEATURES).bool()
+    dropped = keep_(torch.full((4, FEATURES), float("nan")), table.masks(starts, FEATURES))
     assert (dropped[~mask] == 0).all() and dropped[mask].isnan().all()
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from lora_sweep.adapters import AdaptedModel, DropoutStream, Segment
-from lora_sweep.adapters.dropout import KeepTable, module_key, window_starts
+from lora_sweep.adapters.dropout import KeepTable, kept, module_key, window_starts
 from lora_sweep.adapters.layer import LoraLinear, linear_shape
 from lora_sweep.adapters.names import lora_names
 from lora_sweep.errors import AdapterStateError
@@ -24,8 +24,8 @@ def make_layer(kind: str) -> nn.Module:
 def keep_mask(stream: DropoutStream, module: str, p: float, tokens: int, features: int) -> torch.Tensor:
     """1 where an element stays, 0 where it goes: [rows, tokens, features]."""
     starts = window_starts(torch.from_numpy(stream.row_keys()), tokens, module_key(module))[0]
-    kept = KeepTable([p], torch.float32, torch.device("cpu")).apply(torch.ones(len(starts), features), starts)
-    return kept.view(len(stream.rows), tokens, features)
+    masks = KeepTable([p], torch.float32, torch.device("cpu")).masks(starts, features)
+    return kept(torch.ones(len(starts), features), masks).view(len(stream.rows), tokens, features)
 
 
 def adapted_layer(kind: str, *specs: AdapterSpec) -> AdaptedModel:
