@@ -34,6 +34,7 @@ from typing import Any
 import torch
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+from lora_sweep.engine.allocator import keep_freed_memory
 from lora_sweep.engine.engine import Engine  # noqa: E402
 from lora_sweep.engine.slot import Slot  # noqa: E402
 from lora_sweep.errors import OutOfMemoryError  # noqa: E402
@@ -96,6 +97,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     arguments.models = arguments.models or (["smollm2-135m", "qwen2.5-0.5b", "llama-3.1-8b"] if cuda else ["minilm"])
     if not cuda:
         torch.set_num_threads(arguments.threads)
+        keep_freed_memory()  # for both sides
     return arguments
 
 

@@ -25,6 +25,7 @@ import torch
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 from lora_sweep.adapters import resolve_targets  # noqa: E402  the path must be there before
+from lora_sweep.engine.allocator import keep_freed_memory
 from lora_sweep.engine.memory import as_out_of_memory  # noqa: E402
 from lora_sweep.errors import OutOfMemoryError  # noqa: E402
 from lora_sweep.models import resolve_dtype  # noqa: E402
@@ -87,6 +88,7 @@ def peak_of(cell: Cell, who: str | int, device: str, dtype: torch.dtype, threads
     """Bytes at the peak of some steps of a variant of PEFT or of a pack of that many adapters."""
     if device == "cpu":
         torch.set_num_threads(threads)
+        keep_freed_memory()  # for both sides
     footprint.begin(torch.device(device))
     base = build_base(cell.model, device, dtype)
     footprint.begin(base.device)  # what building took does not count

@@ -23,6 +23,7 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+from lora_sweep.engine.allocator import keep_freed_memory
 from lora_sweep.engine.memory import as_out_of_memory  # noqa: E402  the path must be there before
 from lora_sweep.errors import OutOfMemoryError  # noqa: E402
 from lora_sweep.models import resolve_dtype  # noqa: E402
@@ -77,6 +78,7 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     arguments.grid = arguments.grid or arguments.device
     if arguments.device == "cpu":
         torch.set_num_threads(arguments.threads)
+        keep_freed_memory()  # for both sides
     return arguments
 
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from lora_sweep.adapters import resolve_targets
+from lora_sweep.engine.allocator import keep_freed_memory
 from packing.cells import Cell
 from packing.data import synthetic_task
 from packing.footprint import device_free, peak
@@ -106,6 +107,7 @@ def work(connection: Connection, cell: Cell, device: str, dtype: torch.dtype, va
     try:
         if device == "cpu":
             torch.set_num_threads(1)
+            keep_freed_memory()  # for both sides
         base = build_base(cell.model, device, dtype)
         task = synthetic_task(base.task, SHAPES[cell.model].sizes["vocab_size"], cell.length, cell.mixed)
         config = trial_config(cell.rank, cell.targets, cell.dropout, cell.batch, seed)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import torch
 
+from lora_sweep.engine.allocator import keep_freed_memory
 from lora_sweep.engine.api import EngineInfo, EngineOptions, Interval, SlotState
 from lora_sweep.engine.engine import Engine, Scores
 from lora_sweep.engine.memory import as_out_of_memory, peak_bytes
@@ -336,5 +337,6 @@ def build_service(
     """
     if options.device == "cpu":
         torch.set_num_threads(options.threads)
+        keep_freed_memory()
     base = load_base(model, task.type, task.labels, options.device)
     return EngineService(Engine(base, task, options), run)
