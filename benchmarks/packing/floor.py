@@ -34,7 +34,7 @@ from typing import Any
 import torch
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
-from lora_sweep.engine.allocator import keep_freed_memory
+from lora_sweep.engine.allocator import keep_freed_memory  # noqa: E402
 from lora_sweep.engine.engine import Engine  # noqa: E402
 from lora_sweep.engine.slot import Slot  # noqa: E402
 from lora_sweep.errors import OutOfMemoryError  # noqa: E402

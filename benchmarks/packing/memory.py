@@ -25,7 +25,7 @@ import torch
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
 from lora_sweep.adapters import resolve_targets  # noqa: E402  the path must be there before
-from lora_sweep.engine.allocator import keep_freed_memory
+from lora_sweep.engine.allocator import keep_freed_memory  # noqa: E402
 from lora_sweep.engine.memory import as_out_of_memory  # noqa: E402
 from lora_sweep.errors import OutOfMemoryError  # noqa: E402
 from lora_sweep.models import resolve_dtype  # noqa: E402
