@@ -25,7 +25,7 @@ from lora_sweep.engine.meter import Meter
 from lora_sweep.engine.objective import Outcome, make_objective
 from lora_sweep.engine.optimizer import optimizer_step, zero_gradients
 from lora_sweep.engine.order import DataOrder
-from lora_sweep.engine.passes import PackRows, evaluation_passes, passes, targets_per_example
+from lora_sweep.engine.passes import PackRows, evaluation_lengths, evaluation_passes, passes, targets_per_example
 from lora_sweep.engine.runner import Runner
 from lora_sweep.engine.slot import Slot
 from lora_sweep.errors import AdapterStateError, InputError, OutOfMemoryError
@@ -76,6 +76,7 @@ class Engine:
             options.base_dropout,
         )  # fmt: skip
         self._targets = {name: targets_per_example(split) for name, split in task.splits.items()}
+        self._lengths = {name: evaluation_lengths(task, split) for name, split in task.splits.items()}
         self._linear_parameters = _linear_parameters(base)
 
     # Slots -----------------------------------------------------------------------------------------------------
@@ -203,7 +204,7 @@ class Engine:
         split = self.task.splits[split_name]
         for slot in slots:
             flops = self._linear_parameters + slot.weights.size
-            self.meter.add(slot.trial_id, 2.0 * int(self.task.bucket_of(split.lengths).sum()) * flops)
+            self.meter.add(slot.trial_id, 2.0 * int(self._lengths[split_name].sum()) * flops)
         while True:
             try:
                 with as_out_of_memory("evaluation"):
@@ -216,7 +217,7 @@ class Engine:
     def _evaluate(self, slots: Sequence[Slot], split: EncodedSplit) -> list[Scores]:
         ordered = self._in_order(slots)
         outcomes: list[tuple[PackRows, Outcome]] = []
-        for length, part in evaluation_passes(self.task, split, len(slots), self.tokens_per_pass):
+        for length, part in evaluation_passes(self._lengths[split.name], len(slots), self.tokens_per_pass):
             outcomes.append((part, self.runner.evaluate(ordered, split, part, length)))
         owner, example = (
             np.concatenate([getattr(part, name) for part, _ in outcomes]) for name in ("owner", "example")

@@ -12,7 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lora_sweep.tasks import EncodedSplit, EncodedTask
+from lora_sweep.tasks import EncodedSplit, EncodedTask, choose_buckets
+
+_EVALUATION_SAVING = 0.02
 
 
 @dataclass(frozen=True)
@@ -61,11 +63,18 @@ def passes(
             yield int(length), rows.take(positions[start : start + per_pass])
 
 
-def evaluation_passes(
-    task: EncodedTask, split: EncodedSplit, trials: int, tokens_per_pass: int
-) -> Iterator[tuple[int, PackRows]]:
-    """Passes that show every example of a split to every trial of the pack."""
-    lengths = task.bucket_of(split.lengths)
+def evaluation_lengths(task: EncodedTask, split: EncodedSplit) -> np.ndarray:
+    """The padded length of every example of a split when it is evaluated: int64 [n].
+
+    A pass of an evaluation is large, so buckets that save two tokens of a hundred are worth a pass of their own.
+    """
+    longest = task.buckets[-1]
+    buckets = np.array(choose_buckets(split.lengths, longest, longest, _EVALUATION_SAVING))
+    return buckets[np.searchsorted(buckets, split.lengths)]
+
+
+def evaluation_passes(lengths: np.ndarray, trials: int, tokens_per_pass: int) -> Iterator[tuple[int, PackRows]]:
+    """Passes that show every example of a split to every trial of the pack, by the examples' padded lengths [n]."""
     for length in np.unique(lengths):
         (examples,) = np.nonzero(lengths == length)
         per_pass = max(1, tokens_per_pass // (int(length) * trials))

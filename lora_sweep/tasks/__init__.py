@@ -1,5 +1,6 @@
 """What to learn: data in, encoded arrays and metrics out."""
 
+from lora_sweep.tasks.buckets import choose_buckets
 from lora_sweep.tasks.encoded import EncodedSplit, EncodedTask, Rows, Source, TaskType
 from lora_sweep.tasks.metrics import (
     METRIC_MODES,
@@ -20,6 +21,7 @@ __all__ = [
     "Source",
     "TaskType",
     "causal_lm_metrics",
+    "choose_buckets",
     "classification_metrics",
     "majority_baseline",
     "outcomes_frame",
