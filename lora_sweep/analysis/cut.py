@@ -95,8 +95,7 @@ def cut(adapter: AdapterFile, svds: Svds, ranks: Ranks) -> AdapterFile:
         InputError: `ranks` does not name exactly the adapter's layers, or a rank is out of range.
     """
     _check(svds, ranks)
-    kept = {name: max(rank, bias_name(name) in adapter.tensors) for name, rank in ranks.items()}
-    kept = {name: rank for name, rank in kept.items() if rank}
+    kept = {name: max(rank, 1) for name, rank in ranks.items() if rank > 0 or bias_name(name) in adapter.tensors}
     tensors = {name: value for name, value in adapter.tensors.items() if ".lora_" not in name}
     for name, rank in kept.items():
         svd, roots = svds[name], svds[name].values[:rank].sqrt()

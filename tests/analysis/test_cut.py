@@ -194,6 +194,7 @@ def logits(adapted: AdaptedModel, file: AdapterFile) -> Tensor:
         ("bert_dir", "classification", AdapterSpec(rank=6, alpha=12, target_modules="attention")),
         ("llama_dir", "causal-lm", AdapterSpec(rank=6, alpha=3, target_modules="all-linear")),
         ("gpt2_dir", "causal-lm", AdapterSpec(rank=5, alpha=5, target_modules=("c_attn", "mlp.c_proj"))),
+        ("bert_dir", "classification", AdapterSpec(rank=6, target_modules="attention-mlp", bias="lora_only")),
     ],
 )
 def test_a_cut_loads_in_peft_with_the_same_logits(

@@ -76,19 +76,21 @@ def test_the_card_is_code_that_runs(make_run, tmp_path):
     assert len(scope["tokenizer"]) == 26
 
 
-@pytest.mark.parametrize("family", ["llama", "gpt2"])
-def test_a_causal_language_model(make_run, causal, tmp_path, request, family):
+@pytest.mark.parametrize(("family", "bias"), [("llama", "none"), ("gpt2", "none"), ("gpt2", "lora_only")])
+def test_a_causal_language_model(make_run, causal, tmp_path, request, family, bias):
     from transformers import AutoModelForCausalLM
 
     source = request.getfixturevalue(f"{family}_dir")
-    run = make_run({"target_modules": "all-linear"}, **causal(source))
+    run = make_run({"target_modules": "all-linear", "bias": bias}, **causal(source))
     expected = in_the_run(run)
     export_trial(run, "000-t", tmp_path / "out", merge=True)
     merged = AutoModelForCausalLM.from_pretrained(tmp_path / "out" / "merged")
     torch.testing.assert_close(logits(merged), expected, rtol=0, atol=1e-5)
     base = AutoModelForCausalLM.from_pretrained(source)
     torch.testing.assert_close(from_peft(base, tmp_path / "out"), expected, rtol=0, atol=1e-5)
-    assert "AutoModelForCausalLM" in (tmp_path / "out" / "README.md").read_text()
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "AutoModelForCausalLM" in card and ("in the biases of these layers" in card) == (bias != "none")
+    assert ("it takes no trained biases" in card) == (bias != "none")
 
 
 def test_the_merged_model_has_the_dtype_of_the_checkpoint(make_run, bert_dir, tmp_path):

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from reports import render_page
-from reports.page_table import PAGE_ROWS, Cell, Column, DataTable, Row, failure_kinds, trials_table
+from reports.configurations import label
+from reports.page_table import PAGE_ROWS, Cell, Column, DataTable, Row, constants, failure_kinds, trials_table
 from reports.results import read_results
 from reports.table import table_rows
 
@@ -40,6 +41,23 @@ def test_columns_that_say_nothing_are_left_out(full_run: Any) -> None:
     assert keys[:2] == ["place", "name"] and "batch_size" not in keys and "test" in keys
     picked = [row for _, rows in table.groups for row in rows if "pick" in row.tags]
     assert [row.cells[1].text for row in picked] == ["t03"] and picked[0].kind == "complete picked"
+
+
+@pytest.mark.parametrize("trained", [(), (1,), (0, 1, 2)])
+def test_biases_are_told_where_they_are_trained(make_run: Any, make_record: Any, trained: tuple[int, ...]) -> None:
+    records = [make_record(f"t{i}", 0.5 + i / 9, bias="lora_only" if i in trained else "none") for i in range(3)]
+    results = read_results(make_run(records))
+    assert list(results.trials["bias"]) == ["lora_only" if i in trained else "none" for i in range(3)]
+    rows = table_rows(results)
+    assert {row.name: row.texts["bias"] for row in rows} == {
+        f"t{i}": "trained" if i in trained else "–" for i in range(3)
+    }
+    columns = {column.key for column in trials_table(rows, results, "t2").columns}
+    assert ("bias" in columns) == (len(trained) == 1)  # one that all share stands above the table
+    assert (("bias", "trained") in constants(rows)) == (len(trained) == 3)
+    page = render_page(make_run(records, name="page"))
+    assert ("biases trained" in label(results.trials.iloc[0])) == (0 in trained)
+    assert ("Biases" in page) == bool(trained)
 
 
 def test_a_long_table_says_what_it_shows(make_run: Any, make_record: Any) -> None:
