@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("lora_sweep", "reports", "search_spaces")
-BASE = ("lora_sweep.errors", "lora_sweep.records", "lora_sweep.target_groups")
+BASE = ("lora_sweep.errors", "lora_sweep.records", "lora_sweep.target_groups", "lora_sweep.text_rows")
 """Modules of ours that every part may use: they load without torch and import nothing but each other."""
 
 # What each part may import of ours, and of other people's packages (None: whatever is installed).
@@ -22,6 +22,7 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
     "lora_sweep.errors": ((), ()),
     "lora_sweep.target_groups": ((), ()),
     "lora_sweep.records": ((), ("pydantic",)),
+    "lora_sweep.text_rows": (("lora_sweep.errors",), ()),
     "lora_sweep.validation": ((*BASE, "search_spaces"), ("pydantic", "pydantic_core")),
     "lora_sweep.budget": ((*BASE, "search_spaces", "lora_sweep.validation"), ("pydantic",)),
     "lora_sweep.config": (
@@ -223,6 +224,7 @@ LIGHT = {
     "lora_sweep.errors": (*HEAVY, "ray", "pandas", "numpy"),
     "lora_sweep.target_groups": (*HEAVY, "ray", "pandas", "numpy"),
     "lora_sweep.records": (*HEAVY, "ray", "pandas", "numpy"),
+    "lora_sweep.text_rows": (*HEAVY, "ray", "pandas", "numpy"),
     "lora_sweep.config": (*HEAVY, "ray", "pandas", "numpy"),
     "lora_sweep.sweep_file": (*HEAVY, "ray", "pandas", "numpy"),
     "lora_sweep.store": (*HEAVY, "ray", "pandas", "numpy"),
