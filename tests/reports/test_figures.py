@@ -3,7 +3,7 @@ import pytest
 from reports import figures
 from reports.figure_info import get_front_info
 from reports.frame import NO_TARGETS
-from reports.style import log_ticks, rank_colours, target_marks
+from reports.style import interval_bars, log_ticks, rank_colours, target_marks
 
 
 def test_front_info(make_run, make_record, baselines) -> None:
@@ -99,3 +99,9 @@ def test_style() -> None:
         "5000.0",
     ]
     assert log_ticks([], str) == {}
+
+
+def test_bars_end_where_the_intervals_do() -> None:
+    bars = interval_bars([0.5, 0.7, 0.9], [(0.4, 0.8), None, (0.95, 0.97)])
+    assert bars["array"] == pytest.approx([0.3, 0, 0.07]) and bars["arrayminus"] == pytest.approx([0.1, 0, 0])
+    assert interval_bars([0.5], [None]) == {"visible": False}
