@@ -28,6 +28,7 @@ from reports.figure_info import (
     get_loss_curves_info,
     get_rank_info,
 )
+from reports.front_labels import names_with_room
 from reports.metric import Metric
 from reports.style import ACCENT, NEUTRAL, base_figure, interval_bars, log_ticks, rank_colours, target_marks, text
 
@@ -109,13 +110,14 @@ def plot_learning_rate(info: LearningRateInfo) -> go.Figure:
 def _add_front_line(figure: go.Figure, info: FrontInfo) -> None:
     front = info.front
     if len(front) > 1:
+        named = names_with_room(info)
         figure.add_scatter(
             x=[point.cost for point in front],
             y=[point.quality for point in front],
             ids=[point.trial_id for point in front],
-            mode="lines+text" if len(front) <= 8 else "lines",
-            text=[text(point.label) for point in front],
-            textposition="top left",
+            mode="lines+text",
+            text=[text(point.label) if point.trial_id in named else "" for point in front],
+            textposition=[named.get(point.trial_id, "top left") for point in front],
             name="Pareto front",
             hoverinfo="skip",
             # between two trials nothing was measured: the step claims only what the cheaper one reached
