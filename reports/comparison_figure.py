@@ -37,7 +37,7 @@ def get_fronts_info(comparison: RunComparison) -> FrontsInfo:
         found = [one for one in get_front_info(side.results).points if one.status == "complete"]
         points[side.name] = tuple(found)
     pairs = sorted({(one.cost, one.quality) for found in points.values() for one in found})
-    if not pairs or comparison.agreement("eval") == "different":
+    if not pairs or comparison.eval_differs:
         return FrontsInfo(comparison.metric, points, ())
     sign = -1.0 if comparison.metric.mode == "max" else 1.0
     mask = pareto_front(np.array(pairs) * [1.0, sign])
