@@ -57,7 +57,8 @@ def test_clock_covers_the_work_and_a_probe_is_a_whole_step(classifier: Any) -> N
     wall = time.perf_counter() - began
     assert 0.5 * wall < record.cost.device_seconds <= wall
     slot = next(iter(engine.slots.values()))
-    training = record.cost.device_seconds - slot.evaluation_seconds
+    assert 0 < record.cost.evaluation_seconds < record.cost.device_seconds
+    training = record.cost.device_seconds - record.cost.evaluation_seconds
     # two of the four steps are probes: their share of the padded tokens is about half of the training's time
     share = sum(slot.probes) / len(slot.probes) * slot.padded_tokens / training
     assert 0.2 < share < 5
