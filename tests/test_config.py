@@ -5,10 +5,11 @@ import sys
 
 import pytest
 
-from lora_sweep.config import DataConfig, SweepConfig, TaskConfig
+from lora_sweep.config import SweepConfig
 from lora_sweep.errors import ConfigError
 from lora_sweep.records import TrialConfig
 from lora_sweep.sweep_file import parse_sweep
+from lora_sweep.task_config import DataConfig, TaskConfig
 from search_spaces import load
 
 SWEEP = {

@@ -25,8 +25,9 @@ RULES: dict[str, tuple[tuple[str, ...], tuple[str, ...] | None]] = {
     "lora_sweep.text_rows": (("lora_sweep.errors",), ()),
     "lora_sweep.validation": ((*BASE, "search_spaces"), ("pydantic", "pydantic_core")),
     "lora_sweep.budget": ((*BASE, "search_spaces", "lora_sweep.validation"), ("pydantic",)),
+    "lora_sweep.task_config": ((*BASE, "search_spaces", "lora_sweep.validation"), ("pydantic",)),
     "lora_sweep.config": (
-        (*BASE, "search_spaces", "lora_sweep.validation", "lora_sweep.budget"),
+        (*BASE, "search_spaces", "lora_sweep.validation", "lora_sweep.budget", "lora_sweep.task_config"),
         ("pydantic", "yaml"),
     ),
     "lora_sweep.sweep_file": ((*BASE, "search_spaces", "lora_sweep.validation", "lora_sweep.config"), ("pydantic",)),
