@@ -216,6 +216,15 @@ def _sample_texts(teacher: Any, file: Path, rows: int, seed: int) -> Path:
 
 
 @pytest.fixture
+def sweep_folder(tmp_path: Path) -> Path:
+    """What plain_sweep.yaml names, empty: for configurations that are read and not run."""
+    (tmp_path / "base").mkdir()
+    for name in ("train", "eval", "test"):
+        (tmp_path / f"{name}.csv").write_text("text,label\na,b\n")
+    return tmp_path
+
+
+@pytest.fixture
 def sweep_raw(bert_dir: Path, sentiment_files: dict[str, Path]) -> Callable[..., dict[str, Any]]:
     """A small SWEEP.yaml as a mapping; keyword arguments replace top-level keys."""
 
