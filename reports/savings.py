@@ -70,7 +70,7 @@ class Savings:
 
     @property
     def other_seconds(self) -> float:
-        """Busy time that belongs to no trial and no baseline: scoring finalists and the untouched base."""
+        """Busy time that belongs to no trial and no baseline: warming up, scoring finalists and the untouched base."""
         return self.busy_seconds - self.trained.device_seconds - self.baseline_seconds
 
 
@@ -131,8 +131,8 @@ def _sentences(savings: Savings) -> Iterator[str]:
     if savings.other_seconds > 0.5:
         yield (
             f"The engines were busy for {units.duration(savings.busy_seconds)}; "
-            f"{units.duration(savings.other_seconds)} of it belongs to no trial and no baseline, such as scoring "
-            "finalists."
+            f"{units.duration(savings.other_seconds)} of it belongs to no trial and no baseline, such as warming "
+            "up and scoring finalists."
         )
     if math.isnan(savings.evaluation_seconds) and savings.trained.device_seconds > 0:
         yield "How much of the trials' device time their evaluations took is not on record."

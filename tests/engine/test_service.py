@@ -65,6 +65,39 @@ def test_clock_covers_the_work_and_a_probe_is_a_whole_step(classifier: Any) -> N
     assert record.cost.solo_source == "probed"
 
 
+def test_an_engines_first_steps_are_on_no_trials_bill(classifier: Any) -> None:
+    engine, seen = classifier(), []
+    step = engine.train_step
+
+    def train_step(slots: Any) -> Any:
+        seen.append([slot.trial_id for slot in slots])
+        return step(slots)
+
+    engine.train_step = train_step
+    service = EngineService(engine, None)
+    for name in "ab":
+        service.open(name, config(steps=2))
+    record = service.run("a", False).record
+    info = service.info()
+    assert seen == [["warm-up"], ["warm-up"], ["a"], ["a"]] and info.open_trials == ("a", "b")
+    assert 0 < record.cost.device_seconds < info.busy_seconds
+    assert (info.steps, info.trial_steps, info.tokens) == (2, 2, record.tokens)
+
+
+def test_what_fails_in_warming_up_is_told_by_the_trial(classifier: Any) -> None:
+    engine = classifier()
+
+    def train_step(_slots: Any) -> Any:
+        raise ValueError("broken")
+
+    engine.train_step = train_step
+    service = EngineService(engine, None)
+    service.open("a", config())
+    with pytest.raises(TrialFailure, match="ValueError: broken"):
+        service.run("a", False)
+    assert service.info().open_trials == () and not engine.slots
+
+
 @pytest.mark.parametrize("steps", [4, 1])
 def test_a_diverging_trial_fails_by_itself(classifier: Any, steps: int) -> None:
     """Also when it diverges in the very step before an evaluation: accuracy stays finite, the answers do not."""
