@@ -68,6 +68,20 @@ def bert_dir(models_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def albert_dir(models_dir: Path) -> Path:
+    """Each linear layer of the body is called three times in a pass: three layers share their weights."""
+    import torch
+    from transformers import AlbertConfig, AlbertModel
+
+    torch.manual_seed(0)
+    config = AlbertConfig(
+        vocab_size=32, embedding_size=16, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
+        intermediate_size=64, max_position_embeddings=64, pad_token_id=0,
+    )  # fmt: skip
+    return _save(AlbertModel(config), models_dir / "albert")
+
+
+@pytest.fixture(scope="session")
 def llama_dir(models_dir: Path) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
