@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from lora_sweep import __version__, cli
-from lora_sweep.cli.recommending import _print
+from lora_sweep import cli
 from lora_sweep.store import RunFolder
 
 TABLE = "trial_id,lora_r,lr,accuracy\na,8,1e-3,0.80\nb,16,1e-4,0.75\n"
@@ -89,17 +86,3 @@ def test_one_run_twice(call) -> None:
     call("report", "--import", "sweep.csv")
     code, _, err = call("report", "sweep-run", "./sweep-run")
     assert code == 2 and "RUN: must be given once" in err
-
-
-def test_the_version(tmp_path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "lora_sweep", "--version"], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert (done.returncode, done.stdout, done.stderr) == (0, f"lora-sweep {__version__}\n", "")
-
-
-def test_a_recommendation_begins_with_its_verdict(capsys) -> None:
-    layers = [{"name": "q", "depth": 0, "kind": "q", "uniform_rank": 2, "rank": 3}]
-    _print({"layers": layers}, ["Verdict: inconclusive.", "By trial a."], Path("next.yaml"))
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "Verdict: inconclusive." and lines[3].split() == ["block", "q"]
