@@ -9,21 +9,17 @@ table of docs/statistics.md from that file.
 
 from __future__ import annotations
 
-import argparse
 import json
-import os
-import platform
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from simulated_trials import RHO, Truth  # noqa: E402  the path must be there before
+from coverage_cases import averages, parser_of, run_cases  # noqa: E402  the path must be there before
+from simulated_trials import RHO, Truth  # noqa: E402
 
 from reports.statistics import compare_configurations, estimates  # noqa: E402
 from reports.statistics.samples import MeanSample  # noqa: E402
@@ -49,16 +45,14 @@ COLUMNS = {
 
 def main() -> None:
     """Run every case, or print the tables."""
-    arguments = _arguments()
+    parser = parser_of("Statistics over seeds against known truth.", "seeds_coverage")
+    parser.add_argument("--tables", action="store_true", help="print the tables of what was measured")
+    arguments = parser.parse_args()
     if arguments.tables:
         rows = json.loads(arguments.output.read_text(encoding="utf-8"))["rows"]
         print("\n".join(table(rows)))
         return
-    rows = []
-    for case in cases():
-        rows.append(case | run_case(**case, repetitions=arguments.repetitions))
-        print(_line(rows[-1]), flush=True)
-        _write(arguments.output, rows, arguments.repetitions)
+    run_cases(cases(), run_case, _head, arguments, {"columns": COLUMNS})
 
 
 def cases() -> Iterator[dict[str, Any]]:
@@ -97,7 +91,7 @@ def run_case(
         if collapses:
             effects += LOSS * (SHARE - (random.random(effects.shape) < SHARE))
         found.append(repeat(means, effects, RHO[variant], examples, random))
-    return {name: float(np.mean([one[name] for one in found])) for name in COLUMNS}
+    return averages(found, COLUMNS)
 
 
 def repeat(
@@ -155,31 +149,9 @@ def _spread(values: Sequence[float]) -> str:
     return mean if len(values) == 1 else f"{mean} ({low:.1f} to {high:.1f})"
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    head = f"{row['variant']:11} {row['gap']:5} spread {row['spread']!s:15} S={row['seeds']} n={row['examples']:<5}"
-    return head + " ".join(f"{name} {row[name]:.3f}" for name in COLUMNS)
-
-
-def _write(output: Path, rows: Sequence[Mapping[str, Any]], repetitions: int) -> None:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
-    about = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit.stdout.strip(),
-        "device": f"{platform.machine()}, {os.cpu_count()} cores",
-        "repetitions": repetitions,
-        "columns": COLUMNS,
-    }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n", encoding="utf-8")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Statistics over seeds against known truth.")
-    parser.add_argument("--repetitions", type=int, default=1000)
-    parser.add_argument("--tables", action="store_true", help="print the tables of what was measured")
-    default = Path(__file__).parent / "results" / "seeds_coverage.json"
-    parser.add_argument("--output", type=Path, default=default)
-    return parser.parse_args()
+def _head(case: Mapping[str, Any]) -> str:
+    variant, gap, spread = case["variant"], case["gap"], str(case["spread"])
+    return f"{variant:11} {gap:5} spread {spread:15} S={case['seeds']} n={case['examples']:<5}"
 
 
 if __name__ == "__main__":

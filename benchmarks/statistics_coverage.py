@@ -8,22 +8,17 @@ table.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
-import os
-import platform
-import subprocess
 import sys
-import time
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
-from simulated_trials import RHO, SIGNS, Truth, abilities  # noqa: E402  the path must be there before
+from coverage_cases import averages, parser_of, run_cases  # noqa: E402  the path must be there before
+from simulated_trials import RHO, SIGNS, Truth, abilities  # noqa: E402
 
 from reports.statistics import (  # noqa: E402
     estimates,
@@ -57,14 +52,11 @@ COLUMNS = {
 
 def main() -> None:
     """Run every case and write the table."""
-    arguments = _arguments()
-    rows = []
-    for case in cases(arguments.only):
-        started = time.perf_counter()
-        rows.append(case | run_case(**case, repetitions=arguments.repetitions))
-        rows[-1]["seconds"] = round(time.perf_counter() - started, 1)
-        print(_line(rows[-1]), flush=True)
-        _write(arguments.output, rows, arguments.repetitions)
+    parser = parser_of("Statistics against known truth.", "statistics_coverage")
+    parser.add_argument("--only", choices=sorted(SIGNS), help="this metric alone")
+    arguments = parser.parse_args()
+    facts = {"resamples": RESAMPLES, "columns": COLUMNS}
+    run_cases(cases(arguments.only), run_case, _head, arguments, facts)
 
 
 def cases(only: str | None) -> list[dict[str, Any]]:
@@ -90,7 +82,7 @@ def run_case(metric: str, variant: str, gap: str, trials: int, examples: int, re
     for repetition in range(repetitions):
         picked = (pool[repetition % POOL], pool[(repetition + 1) % POOL])
         found.append(repeat(truth, examples, random, picked))
-    return {name: float(np.mean([one[name] for one in found])) for name in COLUMNS}
+    return averages(found, COLUMNS)
 
 
 def repeat(truth: Truth, examples: int, random: np.random.Generator, pools: Any) -> dict[str, float]:
@@ -146,32 +138,8 @@ def _covered(bounds: np.ndarray, real: np.ndarray) -> np.ndarray:
     return (bounds[:, 0] <= real) & (real <= bounds[:, 1])
 
 
-def _line(row: dict[str, Any]) -> str:
-    head = f"{row['metric']:10} {row['variant']:11} {row['gap']:6} K={row['trials']:<3} n={row['examples']:<5}"
-    return head + " ".join(f"{name} {row[name]:.3f}" for name in COLUMNS) + f" {row['seconds']:.0f} s"
-
-
-def _write(output: Path, rows: list[dict[str, Any]], repetitions: int) -> None:
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, cwd=Path(__file__).parent)
-    about = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "commit": commit.stdout.strip(),
-        "device": f"{platform.machine()}, {os.cpu_count()} cores",
-        "repetitions": repetitions,
-        "resamples": RESAMPLES,
-        "columns": COLUMNS,
-    }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    output.write_text(json.dumps(about | {"rows": rows}, indent=1) + "\n", encoding="utf-8")
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Statistics against known truth.")
-    parser.add_argument("--repetitions", type=int, default=1000)
-    parser.add_argument("--only", choices=sorted(SIGNS), help="this metric alone")
-    default = Path(__file__).parent / "results" / "statistics_coverage.json"
-    parser.add_argument("--output", type=Path, default=default)
-    return parser.parse_args()
+def _head(case: Mapping[str, Any]) -> str:
+    return f"{case['metric']:10} {case['variant']:11} {case['gap']:6} K={case['trials']:<3} n={case['examples']:<5}"
 
 
 if __name__ == "__main__":

@@ -160,6 +160,7 @@ class Cost(Record):
     Attributes:
         wall_seconds: from slot to end; in a pack it depends on the company.
         device_seconds: the engine's busy time shared among its trials by FLOPs; over an engine they add up to it.
+        evaluation_seconds: the part of `device_seconds` that evaluations took; None where it was not noted.
         solo_seconds: what the trial would have taken alone on the same device.
         solo_source: how `solo_seconds` was found: `probed` (single steps timed alone, times the steps) or `modelled`.
         state_bytes: the trial's own weights, gradients and optimizer state.
@@ -168,6 +169,7 @@ class Cost(Record):
 
     wall_seconds: float = 0.0
     device_seconds: float = 0.0
+    evaluation_seconds: float | None = None
     solo_seconds: float | None = None
     solo_source: Literal["probed", "modelled"] | None = None
     state_bytes: int = 0

@@ -14,7 +14,7 @@ import plotly.graph_objects as go
 from reports import units
 from reports.analysis_info import HeatInfo, ImportanceInfo, NormsInfo, RankCurve, RankCurvesInfo, SpectraInfo
 from reports.metric import Metric
-from reports.style import ACCENT, NEUTRAL, base_figure, log_ticks, target_marks, text
+from reports.style import ACCENT, NEUTRAL, base_figure, interval_bars, log_ticks, target_marks, text
 
 _DASHES = {"uniform": "solid", "global-energy": "dash", "layer-energy": "dot"}
 _METHODS = {"uniform": "uniform ranks", "global-energy": "largest values", "layer-energy": "share of each layer"}
@@ -38,8 +38,7 @@ _LINE = 16  # pixels of a row in a heat map
 
 def plot_rank_curves(info: RankCurvesInfo) -> go.Figure:
     """Quality against trainable parameters (logarithmic) of cut adapters; trained ranks as open circles."""
-    better = "" if info.metric.mode == "max" else " (lower is better)"
-    figure = base_figure("trainable parameters", f"{info.metric.title} on evaluation data{better}", info.metric)
+    figure = base_figure("trainable parameters", info.metric.axis_title(), info.metric)
     marks = target_marks(curve.trial_id for curve in info.curves)
     for curve in info.curves:
         figure.add_scatter(**_rank_curve(curve, *marks[curve.trial_id], info.metric))
@@ -147,16 +146,13 @@ def plot_importance(info: ImportanceInfo) -> go.Figure:
 def _rank_curve(curve: RankCurve, colour: str, symbol: str, metric: Metric) -> dict[str, Any]:
     uniform = curve.method == "uniform"
     bounds = [point.interval for point in curve.points]
-    known = uniform and all(bounds)
-    above = [b[1] - p.quality for b, p in zip(bounds, curve.points, strict=True) if b is not None]
-    below = [p.quality - b[0] for b, p in zip(bounds, curve.points, strict=True) if b is not None]
-    errors = {"type": "data", "symmetric": False, "array": above, "arrayminus": below, "thickness": 1, "width": 3}
+    errors = interval_bars([point.quality for point in curve.points], bounds, width=3)
     return {
         "x": [point.parameters for point in curve.points],
         "y": [point.quality for point in curve.points],
         "mode": "lines+markers",
         "name": f"{text(curve.trial_id)}, {_METHODS[curve.method]}",
-        "error_y": errors if known else None,
+        "error_y": errors if uniform and all(bounds) else None,
         "opacity": 0.95 if uniform else 0.7,
         "line": {"color": colour, "width": 2 if uniform else 1.3, "dash": _DASHES[curve.method]},
         "marker": {"color": colour, "size": 8 if uniform else 6, "symbol": symbol},

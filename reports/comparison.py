@@ -25,6 +25,7 @@ from reports.pick import Pick, pick
 from reports.results import MOST_COMPARED, Results, read_results
 from reports.statistics import Comparison, Evidence, TieSet, compare, gather, holm
 from reports.statistics.normal import Z95
+from reports.statistics.outcomes import Outcomes
 from reports.table import candidate_rows
 
 Agreement = Literal["same", "different", "unknown"]
@@ -85,7 +86,11 @@ class RunComparison:
         return self.sides[0].results.metric
 
     def agreement(self, part: str, sides: Sequence[Side] = ()) -> Agreement:
-        """Whether some runs, by default all, have the same data in this part: by hash, else by number of examples."""
+        """Whether some runs, by default all, have the same data in this part.
+
+        By hash, else by number of examples. What was set aside has no hash of its own: it differs where the training
+        data that it comes from do.
+        """
         parts = [side.results.section("data", "parts", part) for side in sides or self.sides]
         for fact in ("sha256", "examples"):
             values = [one.get(fact) for one in parts]
@@ -93,16 +98,17 @@ class RunComparison:
                 return "different"
             if fact == "sha256" and None not in values:
                 return "same"
-        return "unknown"
+        set_aside = part != "train" and not any(one.get("sha256") for one in parts)
+        return "different" if set_aside and self.agreement("train", sides) == "different" else "unknown"
 
     @cached_property
     def evidence(self) -> Evidence | None:
         """The leading complete trials and cuts of all runs on the same evaluation examples."""
-        if self.agreement("eval") == "different":
+        if self.eval_differs:
             return None
         most = MOST_COMPARED // len(self.sides)
         rows = [(side, row) for side in self.sides for row in _rows(side.results.comparable().head(most))]
-        return self._gather("eval", rows)
+        return self._gather("eval", rows)[0]
 
     @cached_property
     def ties(self) -> TieSet | None:
@@ -112,20 +118,33 @@ class RunComparison:
             return None
         return evidence.ties()
 
+    @property
+    def eval_differs(self) -> bool:
+        """Whether figures on evaluation data cannot be held against each other."""
+        return self.agreement("eval") == "different"
+
     @cached_property
     def leading(self) -> pd.DataFrame:
-        """The complete trials and cuts of all runs, best first, with the columns `run` and `key`."""
+        """The complete trials and cuts of all runs, best first, with the columns `run` and `key`.
+
+        Where the evaluation data differ, figures of two runs are not ordered: run after run, each best first.
+        """
         frames = []
         for side in self.sides:
             own = side.results.comparable()
             keys = [side.key(name) for name in own["trial_id"]]
             frames.append(own.assign(run=side.name, key=keys)[["run", "key", "trial_id", "quality"]])
         joined = pd.concat(frames, ignore_index=True)
+        if self.eval_differs:
+            return joined
         return joined.sort_values("quality", ascending=self.metric.mode == "min", kind="stable")
 
     @cached_property
     def pairs(self) -> tuple[Pair, ...]:
-        """Every two picks whose data do not differ, on test data where both were measured there, else on eval."""
+        """Every two picks whose data do not differ, on test data where both were measured there, else on eval.
+
+        Data without a hash differ where the picks' outcomes are of other examples.
+        """
         found = [one for first, second in itertools.combinations(self.sides, 2) if (one := self._pair(first, second))]
         tested = [place for place, one in enumerate(found) if one.p_value is not None]
         adjusted = holm([found[place].p_value or 0.0 for place in tested])
@@ -141,8 +160,10 @@ class RunComparison:
             if self.agreement(part, (first, second)) == "different" or math.isnan(a[column] + b[column]):
                 continue
             same = self.agreement(part, (first, second)) == "same"
-            evidence = self._gather(part, [(first, a), (second, b)])
+            evidence, outcomes = self._gather(part, [(first, a), (second, b)])
             found = evidence.compare(first.key(a["trial_id"]), second.key(b["trial_id"])) if evidence else None
+            if found is None and not same and outcomes.misfits:
+                continue
             if found is None:
                 sizes = [side.results.examples(part) for side in (first, second)]
                 fewest = min(size or 0 for size in sizes) or None
@@ -150,13 +171,13 @@ class RunComparison:
             return Pair(first.name, second.name, part, found, _p_value(found), same or found.paired)
         return None
 
-    def _gather(self, part: str, rows: Sequence[tuple[Side, Mapping[str, Any]]]) -> Evidence | None:
+    def _gather(self, part: str, rows: Sequence[tuple[Side, Mapping[str, Any]]]) -> tuple[Evidence | None, Outcomes]:
         column = "quality" if part == "eval" else "test_quality"
         places = {side.key(row["trial_id"]): (side, row) for side, row in rows}
         recorded = {key: float(row[column]) for key, (_, row) in places.items()}
         steps = {key: int(row["step"]) for key, (_, row) in places.items() if not math.isnan(row["step"])}
         source = _AllRuns({key: (side, str(row["trial_id"])) for key, (side, row) in places.items()}, self._labels)
-        return gather(source, recorded, part, self.metric, steps if part == "eval" else None)[0]
+        return gather(source, recorded, part, self.metric, steps if part == "eval" else None)
 
     @cached_property
     def _labels(self) -> Mapping[str, Mapping[int, int]]:

@@ -37,7 +37,7 @@ def get_fronts_info(comparison: RunComparison) -> FrontsInfo:
         found = [one for one in get_front_info(side.results).points if one.status == "complete"]
         points[side.name] = tuple(found)
     pairs = sorted({(one.cost, one.quality) for found in points.values() for one in found})
-    if not pairs or comparison.agreement("eval") == "different":
+    if not pairs or comparison.eval_differs:
         return FrontsInfo(comparison.metric, points, ())
     sign = -1.0 if comparison.metric.mode == "max" else 1.0
     mask = pareto_front(np.array(pairs) * [1.0, sign])
@@ -48,8 +48,7 @@ def get_fronts_info(comparison: RunComparison) -> FrontsInfo:
 def plot_fronts(info: FrontsInfo) -> go.Figure:
     """One colour and symbol a run; the common front as a line."""
     metric = info.metric
-    better = "" if metric.mode == "max" else " (lower is better)"
-    figure = base_figure("trainable parameters", f"{metric.title} on evaluation data{better}", metric)
+    figure = base_figure("trainable parameters", metric.axis_title(), metric)
     if len(info.front) > 1:
         costs, values = zip(*info.front, strict=True)
         # between two trials nothing was measured: the step claims only what the cheaper one reached
@@ -72,10 +71,9 @@ def plot_fronts(info: FrontsInfo) -> go.Figure:
 
 
 def _hover(run: str, point: TrialPoint, metric: Metric) -> str:
-    rank = "unknown rank" if point.rank is None else f"rank {point.rank}"
     lines = [
         f"<b>{text(run)}</b>, {text(point.trial_id)}: {metric.text(point.quality)}",
         f"95 % interval {metric.interval_text(point.bounds)}" if point.bounds else "",
-        f"{rank}, {text(point.target_label)}, {units.count(point.cost)} parameters",
+        f"{units.rank(point.rank)}, {text(point.target_label)}, {units.count(point.cost)} parameters",
     ]
     return "<br>".join(line for line in lines if line)

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from reports.configurations import ConfigurationSummary
 from reports.metric import Metric
-from reports.style import ACCENT, NEUTRAL, base_figure, text
+from reports.style import ACCENT, NEUTRAL, base_figure, interval_bars, text
 
 _MEAN_AT = 0.14
 """How far beside its seeds a mean stands."""
@@ -23,8 +23,7 @@ def plot_configurations(found: Sequence[ConfigurationSummary], metric: Metric, d
         metric: what they are measured by.
         data: on which, e.g. `test data`.
     """
-    better = "" if metric.mode == "max" else " (lower is better)"
-    figure = base_figure("", f"{metric.title} on {data}{better}", metric)
+    figure = base_figure("", metric.axis_title(data), metric)
     shown = [one for one in found if one.seeds]
     dots = [(place, name, value) for place, one in enumerate(shown) for name, value in one.values]
     _add(figure, "seeds", "circle", NEUTRAL, dots, metric)
@@ -37,7 +36,9 @@ def plot_configurations(found: Sequence[ConfigurationSummary], metric: Metric, d
         mode="markers",
         name="mean, 95 % interval",
         marker={"symbol": "diamond", "size": 10, "color": ACCENT},
-        error_y=_bars(shown),
+        error_y=interval_bars(
+            [one.mean for one in shown], [one.bounds for one in shown], width=4, thickness=1.5, colour=ACCENT
+        ),
         hovertext=[_hover(one, metric) for one in shown],
         hoverinfo="text",
     )
@@ -58,22 +59,6 @@ def _add(
         hovertext=[f"<b>{text(trial)}</b>: {metric.text(value)}" for _, trial, value in dots],
         hoverinfo="text",
     )
-
-
-def _bars(shown: Sequence[ConfigurationSummary]) -> dict[str, object]:
-    if all(one.bounds is None for one in shown):
-        return {"visible": False}
-    ends = [one.bounds or (one.mean, one.mean) for one in shown]
-    pairs = list(zip(shown, ends, strict=True))
-    return {
-        "type": "data",
-        "symmetric": False,
-        "array": [high - one.mean for one, (_, high) in pairs],
-        "arrayminus": [one.mean - low for one, (low, _) in pairs],
-        "thickness": 1.5,
-        "width": 4,
-        "color": ACCENT,
-    }
 
 
 def _hover(one: ConfigurationSummary, metric: Metric) -> str:

@@ -70,11 +70,18 @@ def _noise(results: Results, pick: Pick) -> Iterator[str]:
     it = "it" if pick.ties is None else "the best"
     others = pick.candidates - 1 if pick.ties is None else len(pick.ties.trial_ids) - 1
     compared = " that could be compared" if others < pick.candidates - 1 else ""
-    yield f"The evaluation data have {size}: the pick's figure there is good to about ± {half}." + (
-        f" {pick.tied} of the other {units.plural(others, _noun(pick))}{compared} cannot be told apart from {it}."
-        if others
-        else ""
-    )
+    told = f" {_told_apart(pick.tied, others, _noun(pick), compared, it)}" if others else ""
+    yield f"The evaluation data have {size}: the pick's figure there is good to about ± {half}.{told}"
+
+
+def _told_apart(tied: int, others: int, noun: str, compared: str, it: str) -> str:
+    """How many of the others may be as good."""
+    if others == 1:
+        return f"The other {noun}{compared} {'cannot' if tied else 'can'} be told apart from {it}."
+    all_of_them = f"the other {units.plural(others, noun)}{compared}"
+    if tied in (0, others):
+        return f"{'None' if tied else 'Each'} of {all_of_them} can be told apart from {it}."
+    return f"{tied:,} of {all_of_them} cannot be told apart from {it}."
 
 
 def _selection(results: Results, pick: Pick) -> Iterator[str]:

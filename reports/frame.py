@@ -27,7 +27,8 @@ _TRIAL_COLUMNS = (
     "trial_id", "status", "rank", "alpha", "alpha_over_rank", "dropout", "bias", "target_label", "learning_rate",
     "batch_size", "seed", "step", "reached_step", "steps", "share_of_budget", "quality", "test_quality",
     "test_examples", "trainable_parameters", "adapter_parameters", "base_parameters", "share", "adapter_bytes",
-    "tokens", "device_seconds", "solo_seconds", "solo_source", "wall_seconds", "state_bytes", "peak_memory_bytes",
+    "tokens", "device_seconds", "evaluation_seconds", "solo_seconds", "solo_source", "wall_seconds", "state_bytes",
+    "peak_memory_bytes",
     "configuration", "repeat_of", "accumulate", "optimizer", "weight_decay", "schedule", "warmup", "clip", "error",
 )  # fmt: skip
 _POINT_COLUMNS = (
@@ -168,7 +169,7 @@ def _trial_row(record: TrialRecord, tested: Mapping[str, Any], metric: Metric) -
     own |= record.model_dump(include={"trainable_parameters", "adapter_parameters", "base_parameters"})
     own |= config.model_dump(include={"rank", "alpha", "dropout", "learning_rate", "batch_size", "seed", "steps"})
     own |= config.model_dump(include={"bias", "accumulate", "optimizer", "weight_decay", "schedule", "warmup", "clip"})
-    own |= cost.model_dump() | {"solo_seconds": finite(cost.solo_seconds)}
+    own |= cost.model_dump() | {name: finite(getattr(cost, name)) for name in ("evaluation_seconds", "solo_seconds")}
     own |= {
         "alpha_over_rank": math.nan if {"alpha", "rank"} & unknown else config.alpha / config.rank,
         "target_label": target_label(record),

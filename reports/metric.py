@@ -35,6 +35,10 @@ class Metric:
     def title(self) -> str:
         return self.name.replace("_", " ").replace("f1", "F1")
 
+    def axis_title(self, data: str = "evaluation data") -> str:
+        """What an axis of its values says: `loss on test data (lower is better)`."""
+        return f"{self.title} on {data}" + ("" if self.mode == "max" else " (lower is better)")
+
     @property
     def is_proportion(self) -> bool:
         return self.name in PROPORTIONS

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from lora_sweep.store import RunFolder
 from reports import units
@@ -55,6 +56,7 @@ def render_comparison(comparison: RunComparison) -> str:
             if drawn
             else {},
             "leading": list(_leading_rows(comparison)),
+            "leading_apart": comparison.eval_differs,
             "tied": comparison.ties is not None,
             "baselines": list(_baseline_rows(comparison)),
             "data": list(_data_rows(comparison)),
@@ -71,13 +73,12 @@ RUN_FACTS = (
 
 def _caption(comparison: RunComparison) -> str:
     text = "Complete trials only; each run has a colour and a symbol."
-    agreement = comparison.agreement("eval")
-    if agreement == "different":
+    if comparison.eval_differs:
         return (
             f"{text} The runs had different evaluation data: heights are not comparable, and there is no common front."
         )
     text += " Nothing measured on the line is beaten on both quality and size, whichever run it comes from"
-    return text + (", if all had the same evaluation data." if agreement == "unknown" else ".")
+    return text + (", if all had the same evaluation data." if comparison.agreement("eval") == "unknown" else ".")
 
 
 def _run_facts(side: Side) -> Cells:
@@ -185,17 +186,32 @@ def _has(side: Side, part: str) -> bool:
 
 
 def _leading_rows(comparison: RunComparison) -> Iterator[tuple[bool, Cells]]:
-    """Whether it is a pick, and place, run, trial, figures and configuration of the best trials of all runs."""
+    """Whether it is a pick, and place, run, trial, figures and configuration of the best trials of all runs.
+
+    Where the evaluation data differ, each run has places of its own.
+    """
     ties = comparison.ties
     members = set(ties.member_ids) if ties else set()
     compared = set(ties.trial_ids) if ties else set()
     names = ("quality", "interval", "test", "rank", "alpha", "targets", "learning_rate", "parameters", "device_time")
     texts = {side.name: side.texts for side in comparison.sides}
     picks = {side.key(side.pick.trial_id) for side in comparison.sides if side.pick}
-    for place, row in enumerate(comparison.leading.head(_MOST_LEADING).to_dict("records"), start=1):
+    for place, row in _placed(comparison):
         own = texts[row["run"]][row["trial_id"]]
         tie = "tie" if row["key"] in members else "" if row["key"] in compared else units.MISSING
         yield row["key"] in picks, (str(place), row["run"], str(row["trial_id"]), tie, *(own[name] for name in names))
+
+
+def _placed(comparison: RunComparison) -> Iterator[tuple[int, dict[str, Any]]]:
+    rows, most = comparison.leading, _MOST_LEADING
+    if comparison.eval_differs:
+        most = max(3, most // len(comparison.sides))
+        groups = [rows[rows["run"] == side.name] for side in comparison.sides]
+    else:
+        groups = [rows]
+    for group in groups:
+        for place, row in enumerate(group.head(most).to_dict("records"), start=1):
+            yield place, {str(name): value for name, value in row.items()}
 
 
 def _baseline_rows(comparison: RunComparison) -> Iterator[Cells]:

@@ -59,10 +59,20 @@ def pick_facts(pick: Pick) -> Facts:
         ("Adapter on disk", units.size(row["adapter_bytes"] or None)),
         *timed,
         ("Training", f"{units.duration(row['device_seconds'])} of device time{solo}"),
-        ("Kept step", units.progress(row["step"], row["steps"]).removesuffix(" steps")),
+        ("Kept step", _kept_step(pick)),
     ]
     missing = (units.MISSING, f"{units.MISSING} of device time", "an unknown number of")
     return [(name, value) for name, value in facts if value not in missing]
+
+
+def _kept_step(pick: Pick) -> str:
+    """Where the adapter comes from, and how far its trial went on after that."""
+    row = pick.chosen
+    text = units.progress(row["step"], row["steps"]).removesuffix(" steps")
+    if not row["reached_step"] > row["step"]:
+        return text
+    why = "its best evaluation; " if pick.metric.keep == "best" else ""
+    return f"{text} ({why}trained to {row['reached_step']:.0f})"
 
 
 def comparison_bars(results: Results, pick: Pick) -> tuple[str, list[Bar]]:

@@ -136,7 +136,7 @@ def failed_table(failed: Iterable[Mapping[Any, Any]]) -> DataTable:
     columns = (
         Column("trial", "Trial", align="name"),
         Column("configuration", "Configuration", align="text"),
-        Column("step", "Step"),
+        Column("step", "Last step"),
         Column("reason", "Reason", align="text"),
     )
     rows = []
@@ -183,9 +183,12 @@ def _trial_columns(rows: Sequence[TableRow], results: Results) -> tuple[Column, 
         Column("adapter", "Adapter", "size on disk", unit="bytes"),
         Column("device_time", "Device time", "the engine's time shared among its trials by FLOPs", unit="seconds"),
         Column("solo_time", "Alone", "time the trial would take alone on the device", unit="seconds"),
-        Column("step", "Step", "last step trained"),
+        Column("kept_step", "Kept step", "step of the evaluation that was kept: this figure, this adapter"),
+        Column("step", "Last step", "to which it was trained"),
     ]
     same = dict(constants(rows))
+    if all(row.kept_step == row.reached_step for row in rows):
+        columns = [column for column in columns if column.key != "kept_step"]
     kept = [
         column
         for column in columns
@@ -200,6 +203,7 @@ def _trial_row(row: TableRow, columns: Sequence[Column], is_picked: bool) -> Row
         "test_interval": _low(row.test_bounds), "rank": row.rank, "alpha": row.alpha,
         "learning_rate": row.learning_rate, "parameters": row.trainable_parameters, "share": row.share,
         "adapter": row.adapter_bytes, "device_time": row.device_seconds, "solo_time": row.solo_seconds,
+        "kept_step": float(row.kept_step) if row.kept_step else math.nan,
         "step": float(row.reached_step) if row.reached_step else math.nan,
     }  # fmt: skip
     place = "" if row.place is None else str(row.place)

@@ -12,7 +12,7 @@ import difflib
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,16 +20,14 @@ import pandas as pd
 from lora_sweep.errors import ConfigError, RunFolderError
 from lora_sweep.store import RunFolder
 from reports import units
-from reports.configurations import held_over_seeds, ruled_out_over_seeds
 from reports.frame import whole
 from reports.metric import Metric
 from reports.pick_cost import PARAMETERS, CostRule
 from reports.pick_limits import NO_LIMITS, Limits
+from reports.pick_order import Order, Parsimony, order_of_choice
 from reports.pick_text import explain
 from reports.results import MOST_COMPARED, Results, read_results
 from reports.statistics import Comparison, TieSet
-
-Parsimony = Literal["tie-set", "one-standard-error"]
 
 
 @dataclass(frozen=True)
@@ -97,6 +95,11 @@ class Pick:
         return bool(self.chosen["kind"] == "cut")
 
     @property
+    def unfinished(self) -> bool:
+        """Whether it was stopped and yet asked for, so that what it stands beside trained longer."""
+        return bool(self.chosen["status"] == "stopped" and self.best["status"] == "complete")
+
+    @property
     def text(self) -> str:
         """The reasons as a list: the choice, then a line for each."""
         return "\n".join([self.why[0], *(f"- {sentence}" for sentence in self.why[1:])])
@@ -110,16 +113,6 @@ class Pick:
     def parameters_saved(self) -> int:
         """Trainable parameters less than the overall best has; negative when it has more, 0 where that is unknown."""
         return whole(self.best["trainable_parameters"] - self.chosen["trainable_parameters"]) or 0
-
-
-@dataclass(frozen=True)
-class _Order:
-    """Candidates in the order of choice, with what decided it; see `Pick`."""
-
-    rows: pd.DataFrame
-    costs: Mapping[str, float] | None = None
-    ruled_out: tuple[str, ...] = ()
-    unrepeated: tuple[str, ...] = ()
 
 
 def pick(
@@ -155,7 +148,7 @@ def pick(
     pool = _comparable(results)
     room = pool if trial is not None else limits.within(pool, results.metric)
     ties = _ties(results, pool, room)
-    order = _order(room, ties, cost, parsimony, results)
+    order = order_of_choice(room, ties, cost, parsimony, results)
     if trial is not None:
         chosen = _named(results, trial)
         limits.check(chosen, results.metric)
@@ -218,42 +211,8 @@ def _named(results: Results, trial: str) -> dict[str, Any]:
     return row
 
 
-def _order(
-    room: pd.DataFrame, ties: TieSet | None, cost: CostRule | None, parsimony: Parsimony, results: Results
-) -> _Order:
-    """The tie set from the cheapest up, then the others from the best down.
-
-    Where other seeds rule out members, those that other seeds did not rule out come first, then those without other
-    seeds, then those ruled out.
-    """
-    if ties is None:
-        return _Order(room)
-    marks = ties.within_one_error if parsimony == "one-standard-error" else ties.members
-    members = [name for name, mark in zip(ties.trial_ids, marks, strict=True) if mark]
-    inside = room["trial_id"].isin(members)
-    barred = inside & room["source"].isin(ruled_out_over_seeds(results))
-    if (barred == inside).all():
-        barred[:] = False
-    held = inside & ~barred & room["source"].isin(held_over_seeds(results))
-    first = held if barred.any() and held.any() else inside & ~barred
-    later = inside & ~barred & ~first
-    rule = cost or PARAMETERS
-    costs = rule.values(room[first])
-    if cost is not None and costs.isna().all():
-        raise ConfigError("--cost", "must have been measured for one that is open to choice", rule.formula, rule.remedy)
-    rows = pd.concat([_cheapest_first(room[first], rule), _cheapest_first(room[later], rule)])
-    by_id = dict(zip(room.loc[first, "trial_id"].astype(str), costs.astype(float), strict=True))
-    names = (tuple(room.loc[mask, "trial_id"].astype(str)) for mask in (barred, later))
-    return _Order(pd.concat([rows, room[barred], room[~inside]]), by_id, *names)
-
-
-def _cheapest_first(rows: pd.DataFrame, cost: CostRule) -> pd.DataFrame:
-    # stable: among the equally cheap, and where nobody knows what they cost, the better one stays first
-    return rows.loc[cost.values(rows).sort_values(kind="stable", na_position="last").index]
-
-
 def _beside_others(
-    results: Results, pool: pd.DataFrame, order: _Order, chosen: dict[str, Any], ties: TieSet | None
+    results: Results, pool: pd.DataFrame, order: Order, chosen: dict[str, Any], ties: TieSet | None
 ) -> Pick:
     others = order.rows[order.rows["trial_id"] != chosen["trial_id"]]
     left = others[~others["trial_id"].isin(order.ruled_out)]

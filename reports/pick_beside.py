@@ -43,6 +43,8 @@ def baselines(pick: Pick, results: Results, test_examples: int | None) -> Iterat
 
 def given_up(pick: Pick) -> Iterator[str]:
     """What the pick gives up against the best figure, and at most against the true best."""
+    if pick.unfinished:
+        return
     ties, sentences = pick.ties, []
     if pick.trial_id != pick.best["trial_id"]:
         sentences.append(_beside_best(pick))
@@ -59,6 +61,11 @@ def given_up(pick: Pick) -> Iterator[str]:
 
 def alternatives(pick: Pick) -> Iterator[str]:
     """The second choice with its reasons, the cheapest without a cut, and the smallest."""
+    if pick.unfinished and pick.runner_up is not None:
+        row = pick.runner_up
+        figure = f"{pick.metric.text(row['quality'])} on the evaluation data"
+        yield f"The pick among those that trained to the end is {row['trial_id']} ({_size(pick, row)}, {figure})."
+        return
     if pick.runner_up is not None and pick.against_runner_up is not None:
         name = f"{pick.runner_up['trial_id']} ({_size(pick, pick.runner_up)})"
         beside = _beside(pick.metric, pick.against_runner_up)

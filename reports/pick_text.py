@@ -25,8 +25,10 @@ _NO_TIES = "without outcomes on the same examples, nobody knows who cannot be to
 def explain(pick: Pick, results: Results) -> Iterator[str]:
     """The sentences of `Pick.why`, from the choice over the headline figure to the reservations."""
     yield _named(pick) if pick.by_name else _choice(pick)
-    yield test_sentence(pick.chosen, results)
-    if pick.ties is not None and pick.within > 1:
+    yield test_sentence(pick.chosen, results, pick.by_name)
+    if pick.unfinished:
+        yield "It was left out of the comparison: what was stopped is not compared with what trained to the end."
+    elif pick.ties is not None and pick.within > 1:
         yield _compared(pick, pick.ties, results)
     yield from _limits(pick, results)
     yield from pick_beside.baselines(pick, results, test_examples(pick.chosen, results))
@@ -38,11 +40,17 @@ def explain(pick: Pick, results: Results) -> Iterator[str]:
     yield seed_sentence(results, pick.chosen)
 
 
-def test_sentence(row: Mapping[str, Any], results: Results) -> str:
-    """How good this adapter is: its test figure with examples and interval, or that there is none."""
+def test_sentence(row: Mapping[str, Any], results: Results, by_name: bool = False) -> str:
+    """How good this adapter is: its test figure with examples and interval, or that there is none.
+
+    Args:
+        row: of the adapter.
+        results: its run.
+        by_name: whether somebody asked for it, so that its evaluation figure did not choose it.
+    """
     metric, value = results.metric, row["test_quality"]
     if math.isnan(value):
-        return _no_test(row, results)
+        return _no_test(row, results, by_name)
     examples = test_examples(row, results)
     on = f"{units.plural(examples, 'test example')}" if examples else "the test data"
     bounds = results.interval("test", str(row["trial_id"]), value, examples)
@@ -54,12 +62,14 @@ def test_sentence(row: Mapping[str, Any], results: Results) -> str:
     return f"{text}, 95 % interval {metric.interval_text(bounds)}{for_all}."
 
 
-def _no_test(row: Mapping[str, Any], results: Results) -> str:
+def _no_test(row: Mapping[str, Any], results: Results, by_name: bool) -> str:
     metric = results.metric
-    text = (
-        f"It was not measured on the test data: its {_evaluated(row, results)} comes from the evaluation data, which "
-        "also chose it, and is likely to flatter it."
-    )
+    text = f"It was not measured on the test data: its {_evaluated(row, results)} comes from the evaluation data"
+    if not by_name:
+        text += ", which also chose it, and is likely to flatter it"
+    elif metric.keep == "best":
+        text += ", which also chose the step that was kept, and may flatter it"
+    text += "."
     trained = results.trials.loc[results.trials["trial_id"] == row["source"], "test_quality"]
     if row["kind"] == "cut" and trained.notna().any():
         text += f" Trial {row['source']}, before the cut, reached {metric.text(float(trained.iloc[0]))} on test."
@@ -164,7 +174,11 @@ def _of_several(pick: Pick, ties: TieSet, room: str) -> str:
     if len(costs) == 1:
         return f"is the only one open to choice ({how}) of the {tied}"
     least = pick.cost.single.least if pick.cost.single else f"lowest cost by {pick.cost.formula}"
-    return f"has the {least} ({how}) of the {of}"
+    alike = sum(cost == costs[pick.trial_id] for cost in costs.values()) - 1
+    if not alike:
+        return f"has the {least} ({how}) of the {of}"
+    better = "which has no better figure" if alike == 1 else "none of which has a better figure"
+    return f"shares the {least} ({how}) with {units.plural(alike, 'other')}, {better}, among the {of}"
 
 
 def pool_words(pick: Pick) -> str:

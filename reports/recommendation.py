@@ -27,12 +27,9 @@ def read_recommendation(run: RunFolder | Results) -> tuple[Mapping[str, Any], Va
 
 
 def recommendation_sentences(content: Mapping[str, Any], validation: Validation | None) -> list[str]:
-    """What is recommended, whether the layers differ, and whether it was shown to be better."""
-    return [
-        _what(content),
-        _difference(content),
-        *(validation_sentences(validation) if validation else [NOT_VALIDATED]),
-    ]
+    """The verdict on the ranks, what they are, whether the layers differ, and the figures behind the verdict."""
+    verdict, *figures = validation_sentences(validation) if validation else [NOT_VALIDATED]
+    return [verdict, _what(content), _difference(content), *figures]
 
 
 def validation_sentences(validation: Validation) -> list[str]:

@@ -48,6 +48,8 @@ class Savings:
 
     Attributes:
         trained: by all trials, failed ones and repeats included.
+        evaluation_seconds: the part of its device time that evaluations took; NaN where that is not on record of
+            every trial that has device time.
         repeats: by trials that train another's configuration again with a new seed; `repeat_trials` of them.
         stopped: how many trials a scheduler stopped.
         spared: what these would have trained on to the end, at their own rate per step so far: an estimate.
@@ -57,6 +59,7 @@ class Savings:
     """
 
     trained: Amount
+    evaluation_seconds: float
     repeats: Amount
     repeat_trials: int
     stopped: int
@@ -67,7 +70,7 @@ class Savings:
 
     @property
     def other_seconds(self) -> float:
-        """Busy time that belongs to no trial and no baseline: scoring finalists and the untouched base."""
+        """Busy time that belongs to no trial and no baseline: warming up, scoring finalists and the untouched base."""
         return self.busy_seconds - self.trained.device_seconds - self.baseline_seconds
 
 
@@ -80,6 +83,7 @@ def get_savings(run: RunFolder | Results) -> Savings:
     busy = [finite(one.get("busy_seconds")) for one in devices or () if isinstance(one, Mapping)]
     return Savings(
         trained=_trained(trials),
+        evaluation_seconds=_evaluations(trials),
         repeats=_trained(repeats),
         repeat_trials=len(repeats),
         stopped=int((stopped["reached_step"] > 0).sum()),
@@ -101,7 +105,9 @@ class SavingsTexts:
 def savings_texts(run: RunFolder | Results) -> SavingsTexts:
     """Cost and savings of a run for people."""
     savings = get_savings(run)
-    rows = [_row("Trained", savings.trained)]
+    rows = [_row("Trained and evaluated", savings.trained)]
+    if not math.isnan(savings.evaluation_seconds):
+        rows.append(_evaluation_row(savings))
     if savings.repeat_trials:
         rows.append(_row(f"of it again with other seeds ({savings.repeat_trials})", savings.repeats))
     if savings.stopped:
@@ -125,9 +131,11 @@ def _sentences(savings: Savings) -> Iterator[str]:
     if savings.other_seconds > 0.5:
         yield (
             f"The engines were busy for {units.duration(savings.busy_seconds)}; "
-            f"{units.duration(savings.other_seconds)} of it belongs to no trial and no baseline, such as scoring "
-            "finalists. How much of a trial's own device time its evaluations took is not on record."
+            f"{units.duration(savings.other_seconds)} of it belongs to no trial and no baseline, such as warming "
+            "up and scoring finalists."
         )
+    if math.isnan(savings.evaluation_seconds) and savings.trained.device_seconds > 0:
+        yield "How much of the trials' device time their evaluations took is not on record."
 
 
 def _packing_sentence(packing: Packing) -> str:
@@ -145,6 +153,17 @@ def _row(name: str, amount: Amount) -> tuple[str, str, str, str]:
     steps, hours = amount.steps, amount.device_seconds / 3600
     time = units.duration(amount.device_seconds) + (f" ({hours:.1f} device-hours)" if hours >= 1 else "")
     return name, units.MISSING if math.isnan(steps) else f"{steps:,.0f}", units.count(amount.tokens), time
+
+
+def _evaluation_row(savings: Savings) -> tuple[str, str, str, str]:
+    seconds, total = savings.evaluation_seconds, savings.trained.device_seconds
+    part = f" ({units.percent(seconds / total)})" if total > 0 else ""
+    return "of it evaluations", units.MISSING, units.MISSING, units.duration(seconds) + part
+
+
+def _evaluations(trials: pd.DataFrame) -> float:
+    busy = trials[trials["device_seconds"].astype(float) > 0]
+    return float(busy["evaluation_seconds"].astype(float).sum(skipna=False)) if len(busy) else math.nan
 
 
 def _trained(trials: pd.DataFrame) -> Amount:

@@ -76,6 +76,35 @@ def base_figure(x_title: str, y_title: str, metric: Metric | None = None) -> go.
     return figure
 
 
+def interval_bars(
+    values: Sequence[float],
+    bounds: Sequence[tuple[float, float] | None],
+    width: int = 0,
+    thickness: float = 1.0,
+    colour: str | None = None,
+) -> dict[str, Any]:
+    """The intervals around the values as plotly's error bars; a value without an interval gets none.
+
+    Args:
+        values: where the bars are centred.
+        bounds: their ends; where a value lies outside of its interval, the bar has no length on that side.
+        width: of the caps at the ends, in pixels; `thickness` of the lines.
+        colour: None for that of the points.
+    """
+    if all(one is None for one in bounds):
+        return {"visible": False}
+    ends = [(value, *(one or (value, value))) for value, one in zip(values, bounds, strict=True)]
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [max(0.0, high - value) for value, _, high in ends],
+        "arrayminus": [max(0.0, value - low) for value, low, _ in ends],
+        "thickness": thickness,
+        "width": width,
+        "color": colour,
+    }
+
+
 def _between(position: float) -> str:
     low = min(int(position), len(_RAMP) - 2)
     parts = [_channels(_RAMP[low]), _channels(_RAMP[low + 1])]

@@ -42,9 +42,10 @@ class TableRow:
         device_seconds: the engine's time attributed to it.
         solo_seconds: its time alone on the device, with `solo_source` (`probed` or `modelled`).
         reached_step, steps: the last step it trained, of the full budget; 0 for baselines and where unknown.
+        kept_step: the step of the evaluation whose figures and adapter these are; 0 as before.
         note: what else a reader must know.
         texts: the same for people, by column: quality, interval, tie, test, test_interval, rank, alpha, dropout, bias,
-            targets, learning_rate, batch_size, parameters, share, adapter, device_time, solo_time, step.
+            targets, learning_rate, batch_size, parameters, share, adapter, device_time, solo_time, kept_step, step.
     """
 
     kind: Kind
@@ -61,6 +62,7 @@ class TableRow:
     device_seconds: float
     solo_seconds: float
     solo_source: str
+    kept_step: int
     reached_step: int
     steps: int
     note: str
@@ -159,6 +161,7 @@ def _row(row: Mapping[str, Any], results: Results) -> TableRow:
         place=None if place is None else int(place),
         share=share,
         solo_source=source if isinstance(source, str) else "",
+        kept_step=whole(row.get("step")) or 0,
         reached_step=whole(row.get("reached_step")) or 0,
         steps=whole(row.get("steps")) or 0,
         note=_note(row),
@@ -190,6 +193,7 @@ def _texts(row: Mapping[str, Any], results: Results) -> dict[str, str]:
         "adapter": units.size(row["adapter_bytes"] or None),
         "device_time": units.duration(row["device_seconds"] or None),
         "solo_time": f"{solo} ({source})" if isinstance(source, str) and solo != units.MISSING else solo,
+        "kept_step": units.number(_number(row, "step") or math.nan, 12),
         "step": _step(whole(row.get("reached_step")), whole(row.get("steps"))),
     }
 

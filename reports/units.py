@@ -68,6 +68,11 @@ def progress(reached: float | None, full: float | None) -> str:
     return f"{reached:.0f}{of} steps"
 
 
+def rank(value: int | None) -> str:
+    """A rank in words: `rank 8`, `unknown rank`."""
+    return "unknown rank" if value is None else f"rank {value}"
+
+
 def plural(amount: int, one: str, many: str = "") -> str:
     """An amount with its noun: `1 trial`, `3 trials`."""
     return f"{amount:,} {one if amount == 1 else many or one + 's'}"

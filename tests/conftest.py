@@ -68,6 +68,20 @@ def bert_dir(models_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def albert_dir(models_dir: Path) -> Path:
+    """Each linear layer of the body is called three times in a pass: three layers share their weights."""
+    import torch
+    from transformers import AlbertConfig, AlbertModel
+
+    torch.manual_seed(0)
+    config = AlbertConfig(
+        vocab_size=32, embedding_size=16, hidden_size=32, num_hidden_layers=3, num_attention_heads=4,
+        intermediate_size=64, max_position_embeddings=64, pad_token_id=0,
+    )  # fmt: skip
+    return _save(AlbertModel(config), models_dir / "albert")
+
+
+@pytest.fixture(scope="session")
 def llama_dir(models_dir: Path) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
@@ -213,6 +227,15 @@ def _sample_texts(teacher: Any, file: Path, rows: int, seed: int) -> Path:
     lines = [json.dumps({"text": " ".join(f"w{one - 3}" for one in row)}) for row in ids.tolist()]
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return file
+
+
+@pytest.fixture
+def sweep_folder(tmp_path: Path) -> Path:
+    """What plain_sweep.yaml names, empty: for configurations that are read and not run."""
+    (tmp_path / "base").mkdir()
+    for name in ("train", "eval", "test"):
+        (tmp_path / f"{name}.csv").write_text("text,label\na,b\n")
+    return tmp_path
 
 
 @pytest.fixture

@@ -2,35 +2,20 @@ import copy
 import random
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+import yaml
 
-from lora_sweep.config import DataConfig, SweepConfig, TaskConfig
+from lora_sweep.config import SweepConfig
 from lora_sweep.errors import ConfigError
 from lora_sweep.records import TrialConfig
 from lora_sweep.sweep_file import parse_sweep
+from lora_sweep.task_config import DataConfig, TaskConfig
 from search_spaces import load
 
-SWEEP = {
-    "model": {"name": "base"},
-    "task": {
-        "type": "classification",
-        "data": {"train": "train.csv", "eval": "eval.csv"},
-        "text": "text",
-        "label": "label",
-    },
-    "space": "quick",
-    "budget": {"steps": 200},
-}
+SWEEP = yaml.safe_load((Path(__file__).parent / "plain_sweep.yaml").read_text())
 SPACES = "all-linear, attention, attention-mlp, attention-qv, quick, rank-grid"
-
-
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "base").mkdir()
-    for name in ("train", "eval", "test"):
-        (tmp_path / f"{name}.csv").write_text("text,label\na,b\n")
-    return tmp_path
 
 
 def changed(changes):
@@ -48,46 +33,46 @@ def changed(changes):
     return raw
 
 
-def parse(folder, changes=None):
-    return parse_sweep(changed(changes or {}), "sweep.yaml", folder)
+def parse(sweep_folder, changes=None):
+    return parse_sweep(changed(changes or {}), "sweep.yaml", sweep_folder)
 
 
 # What is filled in ---------------------------------------------------------------------------------------------
 
 
-def test_defaults_and_resolved_paths(folder):
-    config = parse(folder)
-    assert config.model.name == str(folder / "base")
-    assert config.task.data.train == str(folder / "train.csv")
+def test_defaults_and_resolved_paths(sweep_folder):
+    config = parse(sweep_folder)
+    assert config.model.name == str(sweep_folder / "base")
+    assert config.task.data.train == str(sweep_folder / "train.csv")
     assert (config.metric.name, config.metric.mode, config.metric.keep) == ("accuracy", "max", "best")
     assert (config.search.algorithm, config.search.trials, config.search.seed) == ("random", 16, 0)
     assert (config.scheduler.type, config.scheduler.grace, config.scheduler.reduction) == ("asha", 1, 3)
     assert (config.budget.steps, config.budget.eval_every) == (200, 50)
     assert (config.resources.engines, config.resources.tokens_per_pass) == ("auto", 16384)
     assert (config.finalists.top, config.finalists.seeds, config.search.repeats) == (3, 3, 1)
-    assert config.resolved_space() == load("quick", folder)
+    assert config.resolved_space() == load("quick", sweep_folder)
 
 
-def test_metric_by_task(folder):
+def test_metric_by_task(sweep_folder):
     causal = {"task.type": "causal-lm", "task.label": None}
-    config = parse(folder, causal)
+    config = parse(sweep_folder, causal)
     assert (config.metric.name, config.metric.mode) == ("loss", "min")
-    assert parse(folder, causal | {"metric.name": "perplexity"}).metric.mode == "min"
-    kept = parse(folder, {"metric": {"keep": "last"}})
+    assert parse(sweep_folder, causal | {"metric.name": "perplexity"}).metric.mode == "min"
+    kept = parse(sweep_folder, {"metric": {"keep": "last"}})
     assert (kept.metric.name, kept.metric.keep) == ("accuracy", "last")
 
 
 @pytest.mark.parametrize(
     "columns", [{"text": "t"}, {"prompt": "p", "response": "r"}, {"messages": "m"}], ids=["text", "prompt", "messages"]
 )
-def test_columns_of_causal_lm(folder, columns):
+def test_columns_of_causal_lm(sweep_folder, columns):
     task = {"type": "causal-lm", "data": {"train": "train.csv"}, **columns}
-    assert parse(folder, {"task": task}).task.label is None
+    assert parse(sweep_folder, {"task": task}).task.label is None
 
 
-def test_a_hub_model_and_hub_data_are_left_alone(folder):
+def test_a_hub_model_and_hub_data_are_left_alone(sweep_folder):
     config = parse(
-        folder, {"model.name": "org/model", "task.data": {"hub": "org/data", "subset": "a", "train": "train"}}
+        sweep_folder, {"model.name": "org/model", "task.data": {"hub": "org/data", "subset": "a", "train": "train"}}
     )
     assert config.model.name == "org/model"
     assert config.task.data.train == "train"
@@ -108,27 +93,27 @@ def test_parts_can_be_made_without_a_file():
         ({"epochs": 1, "eval_every": 1}, 1),
     ],
 )
-def test_eval_every_is_a_fourth_of_the_budget(folder, budget, eval_every):
-    assert parse(folder, {"budget": budget}).budget.eval_every == eval_every
+def test_eval_every_is_a_fourth_of_the_budget(sweep_folder, budget, eval_every):
+    assert parse(sweep_folder, {"budget": budget}).budget.eval_every == eval_every
 
 
-def test_numbers_written_as_text(folder):
-    config = parse(folder, {"training": {"weight_decay": "1e-2", "clip": "5"}, "resources.slots": "4"})
+def test_numbers_written_as_text(sweep_folder):
+    config = parse(sweep_folder, {"training": {"weight_decay": "1e-2", "clip": "5"}, "resources.slots": "4"})
     assert (config.training.weight_decay, config.training.clip, config.resources.slots) == (0.01, 5.0, 4)
 
 
 @pytest.mark.parametrize("name", SPACES.split(", "))
-def test_every_preset_makes_trials(folder, name):
-    config = parse(folder, {"space": name})
+def test_every_preset_makes_trials(sweep_folder, name):
+    config = parse(sweep_folder, {"space": name})
     trial = config.trial_config(config.resolved_space().sample(random.Random(0)), 100)
     assert trial.target_label and trial.steps == 200
 
 
-def test_a_space_that_sets_the_seed_takes_the_place_of_new_ones(folder):
-    config = parse(folder, {"space": {"seed": 7}, "finalists.top": 2})
+def test_a_space_that_sets_the_seed_takes_the_place_of_new_ones(sweep_folder):
+    config = parse(sweep_folder, {"space": {"seed": 7}, "finalists.top": 2})
     assert (config.finalists.top, config.finalists.seeds) == (2, 0)
-    assert parse_sweep(config.model_dump(), "sweep.yaml", folder) == config
-    assert parse(folder, {"space": {"seed": 7}, "finalists.seeds": 0}).finalists.seeds == 0
+    assert parse_sweep(config.model_dump(), "sweep.yaml", sweep_folder) == config
+    assert parse(sweep_folder, {"space": {"seed": 7}, "finalists.seeds": 0}).finalists.seeds == 0
 
 
 # Errors --------------------------------------------------------------------------------------------------------
@@ -212,23 +197,23 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize(("changes", "message"), MESSAGES, ids=[message[:50] for _, message in MESSAGES])
-def test_message(folder, changes, message):
+def test_message(sweep_folder, changes, message):
     with pytest.raises(ConfigError) as error:
-        parse(folder, changes)
+        parse(sweep_folder, changes)
     assert str(error.value).startswith(f"sweep.yaml: {message}")
     assert message.endswith((" ", "'")) or str(error.value) == f"sweep.yaml: {message}"
 
 
-def test_missing_files_are_named(folder):
+def test_missing_files_are_named(sweep_folder):
     with pytest.raises(ConfigError) as error:
-        parse(folder, {"task.data.eval": "../gone.csv"})
+        parse(sweep_folder, {"task.data.eval": "../gone.csv"})
     assert str(error.value) == (
-        f"sweep.yaml: task.data.eval: file must exist, got '{folder.parent}/gone.csv'. "
+        f"sweep.yaml: task.data.eval: file must exist, got '{sweep_folder.parent}/gone.csv'. "
         "Paths are relative to the sweep's own file; with `hub:` these are names of splits."
     )
     for name in ("./gone", "/gone", "gone.gguf"):
         with pytest.raises(ConfigError, match=r"^sweep\.yaml: model\.name: file or folder must exist, got '/"):
-            parse(folder, {"model.name": name})
+            parse(sweep_folder, {"model.name": name})
 
 
 # Candidates ----------------------------------------------------------------------------------------------------
@@ -243,8 +228,8 @@ SAMPLE = {
 }
 
 
-def test_a_sample_goes_over_the_training_defaults(folder):
-    config = parse(folder, {"training": {"weight_decay": 0.1, "clip": 2, "accumulate": 2, "base_dropout": True}})
+def test_a_sample_goes_over_the_training_defaults(sweep_folder):
+    config = parse(sweep_folder, {"training": {"weight_decay": 0.1, "clip": 2, "accumulate": 2, "base_dropout": True}})
     trial = config.trial_config({**SAMPLE, "clip": None, "seed": 7, "batch_size": 4}, 100)
     expected = TrialConfig(
         **{**SAMPLE, "clip": None, "seed": 7, "batch_size": 4, "weight_decay": 0.1, "accumulate": 2},
@@ -264,25 +249,25 @@ def test_a_sample_goes_over_the_training_defaults(folder):
         ({"steps": 7, "eval_every": 2}, 100, (7, 2)),
     ],
 )
-def test_epochs_become_steps(folder, budget, examples, steps):
-    config = parse(folder, {"budget": budget, "training.accumulate": 2})
+def test_epochs_become_steps(sweep_folder, budget, examples, steps):
+    config = parse(sweep_folder, {"budget": budget, "training.accumulate": 2})
     trial = config.trial_config({**SAMPLE, "batch_size": 4}, examples)
     assert (trial.steps, trial.eval_every) == steps
 
 
-def test_the_seed_follows_from_the_search_and_the_candidate(folder):
-    config = parse(folder)
+def test_the_seed_follows_from_the_search_and_the_candidate(sweep_folder):
+    config = parse(sweep_folder)
     seed = config.trial_config(SAMPLE, 100).seed
     assert seed == 1050034108  # the same on every machine
     assert config.trial_config({**SAMPLE, "bias": "none"}, 100).seed == seed
     assert config.trial_config({**SAMPLE, "bias": "lora_only"}, 100).seed != seed
-    assert seed == parse(folder, {"budget.steps": 400}).trial_config({**SAMPLE, "target_label": "else"}, 50).seed
+    assert seed == parse(sweep_folder, {"budget.steps": 400}).trial_config({**SAMPLE, "target_label": "else"}, 50).seed
     assert seed != config.trial_config({**SAMPLE, "rank": 4}, 100).seed
-    assert seed != parse(folder, {"search.seed": 1}).trial_config(SAMPLE, 100).seed
+    assert seed != parse(sweep_folder, {"search.seed": 1}).trial_config(SAMPLE, 100).seed
 
 
-def test_other_seeds_follow_from_the_candidate_whichever_seed_it_has(folder):
-    config = parse(folder)
+def test_other_seeds_follow_from_the_candidate_whichever_seed_it_has(sweep_folder):
+    config = parse(sweep_folder)
     first = config.trial_config(SAMPLE, 100)
     third = config.with_seed(first, 3)
     assert config.with_seed(first, 1) == config.with_seed(third, 1) == first
@@ -291,15 +276,15 @@ def test_other_seeds_follow_from_the_candidate_whichever_seed_it_has(folder):
     assert len({config.with_seed(first, number).seed for number in range(1, 6)}) == 5
 
 
-def test_a_clash_is_a_config_error(folder):
+def test_a_clash_is_a_config_error(sweep_folder):
     with pytest.raises(ConfigError, match=r"^space\.dropout: must be below 1, got 1\.5$"):
-        parse(folder).trial_config({**SAMPLE, "dropout": 1.5}, 100)
+        parse(sweep_folder).trial_config({**SAMPLE, "dropout": 1.5}, 100)
     with pytest.raises(ConfigError, match=r"^space\.rnak: is not a known key\. Did you mean 'rank'\?"):
-        parse(folder).trial_config({**SAMPLE, "rnak": 4}, 100)
+        parse(sweep_folder).trial_config({**SAMPLE, "rnak": 4}, 100)
 
 
-def test_a_sweep_can_be_made_from_its_parts(folder):
-    config = parse(folder)
+def test_a_sweep_can_be_made_from_its_parts(sweep_folder):
+    config = parse(sweep_folder)
     assert SweepConfig.model_validate(config.model_dump()) == config
     assert SweepConfig(**dict(config)) == config
 

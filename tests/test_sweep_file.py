@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import yaml
 
@@ -7,48 +9,32 @@ from lora_sweep.errors import ConfigError
 from lora_sweep.sweep_file import load_resolved, load_sweep, parse_sweep
 from search_spaces import Space
 
-SWEEP = {
-    "model": {"name": "base"},
-    "task": {
-        "type": "classification",
-        "data": {"train": "train.csv", "eval": "eval.csv"},
-        "text": "text",
-        "label": "label",
-    },
-    "space": "quick",
-    "budget": {"steps": 200},
-}
+SWEEP = yaml.safe_load((Path(__file__).parent / "plain_sweep.yaml").read_text())
 
 
-@pytest.fixture
-def folder(tmp_path):
-    (tmp_path / "base").mkdir()
-    for name in ("train", "eval", "test"):
-        (tmp_path / f"{name}.csv").write_text("text,label\na,b\n")
-    return tmp_path
-
-
-def write(folder, raw=SWEEP):
-    path = folder / "sweep.yaml"
+def write(sweep_folder, raw=SWEEP):
+    path = sweep_folder / "sweep.yaml"
     path.write_text(raw if isinstance(raw, str) else yaml.safe_dump(raw))
     return path
 
 
-def test_yaml_round_trip(folder, tmp_path_factory):
+def test_yaml_round_trip(sweep_folder, tmp_path_factory):
     raw = SWEEP | {"name": "first", "training": {"clip": 2}, "space": {"rank": [4, 8], "clip": [None, 1]}}
-    config = load_sweep(write(folder, raw))
+    config = load_sweep(write(sweep_folder, raw))
     elsewhere = tmp_path_factory.mktemp("run")
     assert load_sweep(write(elsewhere, config.to_yaml())) == config
     assert parse_sweep(yaml.safe_load(config.to_yaml()), "sweep.yaml", elsewhere) == config
 
 
-def test_a_space_in_a_file_of_its_own(folder):
-    (folder / "mine.yaml").write_text("rank: [2, 4]")
-    assert load_sweep(write(folder, SWEEP | {"space": "mine.yaml"})).resolved_space() == Space.parse({"rank": [2, 4]})
+def test_a_space_in_a_file_of_its_own(sweep_folder):
+    (sweep_folder / "mine.yaml").write_text("rank: [2, 4]")
+    assert load_sweep(write(sweep_folder, SWEEP | {"space": "mine.yaml"})).resolved_space() == Space.parse(
+        {"rank": [2, 4]}
+    )
 
 
-def test_overrides(folder):
-    path = write(folder)
+def test_overrides(sweep_folder):
+    path = write(sweep_folder)
     config = load_sweep(
         path,
         [
@@ -92,9 +78,9 @@ def test_overrides(folder):
         ),
     ],
 )
-def test_a_wrong_override_is_named(folder, override, message):
+def test_a_wrong_override_is_named(sweep_folder, override, message):
     with pytest.raises(ConfigError) as error:
-        load_sweep(write(folder), [override])
+        load_sweep(write(sweep_folder), [override])
     assert str(error.value) == message
 
 
@@ -108,9 +94,9 @@ def test_a_wrong_override_is_named(folder, override, message):
         ("3: 4", "sweep.yaml: 3: is not a known key. Known keys: name, model, "),
     ],
 )
-def test_files_that_are_no_sweep(folder, content, message):
+def test_files_that_are_no_sweep(sweep_folder, content, message):
     with pytest.raises(ConfigError) as error:
-        load_sweep(write(folder, content))
+        load_sweep(write(sweep_folder, content))
     assert str(error.value).startswith(message)
 
 
@@ -122,12 +108,12 @@ def test_a_file_that_cannot_be_read(tmp_path):
         load_sweep(tmp_path / "binary.yaml")
 
 
-def test_a_run_that_is_older_than_a_key_is_read_as_it_was_made(folder):
-    config = load_sweep(write(folder))
+def test_a_run_that_is_older_than_a_key_is_read_as_it_was_made(sweep_folder):
+    config = load_sweep(write(sweep_folder))
     assert config.task.data.holdout == 0.05
-    assert load_resolved(write(folder, config.to_yaml())) == config
+    assert load_resolved(write(sweep_folder, config.to_yaml())) == config
     old = yaml.safe_load(config.to_yaml())
     del old["task"]["data"]["holdout"], old["finalists"]["seeds"], old["search"]["repeats"]
-    read = load_resolved(write(folder, old))
+    read = load_resolved(write(sweep_folder, old))
     assert (read.task.data.holdout, read.finalists.seeds, read.search.repeats) == (0, 0, 1)
-    assert load_sweep(write(folder, old)).finalists.seeds == 3
+    assert load_sweep(write(sweep_folder, old)).finalists.seeds == 3

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import logging
 import sys
+from typing import Annotated
 
 import typer
 
+from lora_sweep import __version__
 from lora_sweep.cli.analyses import analyze
 from lora_sweep.cli.output import fail
 from lora_sweep.cli.recommending import recommend
@@ -25,6 +27,23 @@ app = typer.Typer(
     rich_markup_mode=None,  # whose boxes would spread a usage error over many lines
     help="Which LoRA? Sweep and find out.",
 )
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"lora-sweep {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and end.")
+    ] = False,
+) -> None:
+    pass
+
+
 for command in (demo, run, resume, plan, analyze, recommend, report, pick, inspect, spaces):
     app.command()(command)
 

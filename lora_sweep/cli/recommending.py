@@ -138,9 +138,9 @@ def _validate(
 def _print(content: dict[str, Any], sentences: list[str], target: Path) -> None:
     from reports.recommendation import rank_lines
 
+    typer.echo("\n".join(sentences) + "\n")
     columns, *rows = rank_lines(content)
     print_table(list(columns), [list(row) for row in rows])
-    typer.echo("\n" + "\n".join(sentences))
     typer.echo(f"sweep around them: lora-sweep run {target}")
 
 

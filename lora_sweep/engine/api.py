@@ -97,8 +97,8 @@ class EngineInfo:
         slots: how many adapters may be resident at once.
         threads: torch threads on a CPU.
         base_parameters: of the base, its head included.
-        busy_seconds: time spent training and evaluating; the trials' `device_seconds` add up to it, but for the
-            scoring of adapter folders, which belongs to no trial.
+        busy_seconds: time spent training and evaluating; the trials' `device_seconds` add up to it, but for
+            warming up and the scoring of adapter folders, which belong to no trial.
         peak_memory_bytes: the process's (CPU) or the device's (GPU) peak.
         steps: packed training steps; `trial_steps` counts each trial's own.
         tokens: valid training tokens; `padded_tokens` with padding.

@@ -117,6 +117,7 @@ class Reporter:
         return Cost(
             wall_seconds=slot.elapsed_seconds,
             device_seconds=slot.device_seconds,
+            evaluation_seconds=slot.evaluation_seconds,
             solo_seconds=solo,
             solo_source="probed" if slot.probes else None,
             state_bytes=4 * (2 + moments) * slot.weights.size,

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +10,7 @@ from typing import Any
 
 from lora_sweep.errors import DataError
 from lora_sweep.importing.mapping import ImportMap
+from lora_sweep.text_rows import csv_rows, json_rows
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 _SEPARATORS = ",;\t|"
@@ -81,9 +78,9 @@ def _decoded(path: Path, raw: bytes, encoding: str) -> str:
 
 
 def _from_csv(path: Path, text: str, separator: str | None) -> Table:
-    rows = _csv_rows(path, text, separator or _separator(path, text))
+    rows = csv_rows(str(path), text, separator or _separator(path, text))
     _, header = next(rows, (0, []))
-    names = _columns(path, header)
+    names = _columns(path, [_unguarded(field) for field in header])
     lines: list[int] = []
     records: list[list[str]] = []
     for line, row in rows:
@@ -92,7 +89,7 @@ def _from_csv(path: Path, text: str, separator: str | None) -> Table:
             fix = "Put fields that hold separators or line breaks in double quotes, or say `separator:` in the map."
             raise DataError(place, f"must have {len(names)} fields like the header", len(row), fix)
         lines.append(line)
-        records.append(row)
+        records.append([_unguarded(field) for field in row])
     cells = dict(zip(names, zip(*records, strict=True), strict=True)) if records else {name: () for name in names}
     return Table(str(path), cells, len(lines), lines)
 
@@ -111,45 +108,15 @@ def _columns(path: Path, header: Sequence[str]) -> list[str]:
     return [name or f"column {place}" for place, name in enumerate(names, start=1)]
 
 
-def _csv_rows(path: Path, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """(the line on which it begins, its fields) of every row that is not blank, header included."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    limit = csv.field_size_limit(sys.maxsize)
-    begins = 1
-    try:
-        for row in reader:
-            if row:
-                yield begins, [_unguarded(field) for field in row]
-            begins = reader.line_num + 1
-    except csv.Error as error:
-        fix = "A field that begins with a double quote must end with one, and quotes inside are doubled."
-        raise DataError(f"{path}: line {begins}", f"must be well-formed csv ({error})", None, fix) from None
-    finally:
-        csv.field_size_limit(limit)
-
-
 def _unguarded(field: str) -> str:
     return field[1:] if field.startswith(_GUARDED) else field
 
 
 def _from_jsonl(path: Path, text: str) -> Table:
-    lines: list[int] = []
-    records: list[dict[str, Any]] = []
-    # not splitlines(): it also breaks at characters that JSON strings may hold
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            rule = f"must be one JSON object ({error.msg}, character {error.pos + 1})"
-            raise DataError(f"{path}: line {number}", rule, line) from None
-        if not isinstance(value, dict):
-            raise DataError(f"{path}: line {number}", "must be one JSON object", value)
-        lines.append(number)
-        records.append(dict(_flat(value)))
-    names = dict.fromkeys(name for record in records for name in record)
-    return Table(str(path), {name: [record.get(name) for record in records] for name in names}, len(lines), lines)
+    rows = [(line, dict(_flat(value))) for line, value in json_rows(str(path), text)]
+    names = dict.fromkeys(name for _, row in rows for name in row)
+    cells = {name: [row.get(name) for _, row in rows] for name in names}
+    return Table(str(path), cells, len(rows), [line for line, _ in rows])
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

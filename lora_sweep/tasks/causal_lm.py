@@ -30,7 +30,7 @@ from lora_sweep.tasks.tokenise import affixes, token_ids
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from lora_sweep.config import TaskConfig
+    from lora_sweep.task_config import TaskConfig
 
 
 def read_causal_lm(tables: Mapping[str, Table], config: TaskConfig, chat: ChatFormat | None) -> dict[str, Examples]:

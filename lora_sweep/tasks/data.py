@@ -14,7 +14,7 @@ from lora_sweep.tasks.encoded import Source
 from lora_sweep.tasks.readers import Columns, check_columns, read_columns
 
 if TYPE_CHECKING:
-    from lora_sweep.config import DataConfig, TaskConfig
+    from lora_sweep.task_config import DataConfig, TaskConfig
 
 PARTS = ("train", "eval", "test")
 COLUMN_KEYS = ("text", "label", "prompt", "response", "messages")

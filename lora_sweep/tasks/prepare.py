@@ -16,7 +16,7 @@ from lora_sweep.tasks.splits import split_examples
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-    from lora_sweep.config import TaskConfig
+    from lora_sweep.task_config import TaskConfig
 
 logger = logging.getLogger(__name__)
 

@@ -5,18 +5,14 @@ Nothing is guessed: every cell of a csv is text, `NA` and `null` included; jsonl
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 from lora_sweep.errors import DataError
+from lora_sweep.text_rows import csv_rows, json_rows
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -100,7 +96,7 @@ def _decode(path: str, raw: bytes, encoding: str) -> str:
 def _read_csv(path: str, text: str, wanted: Mapping[str, str], separator: str) -> Columns:
     if len(separator) != 1:
         raise DataError("task.data.separator", "must be one character", separator)
-    rows = _csv_rows(path, text, separator)
+    rows = csv_rows(path, text, separator)
     _, header = next(rows, (0, []))
     if not header:
         raise DataError(
@@ -121,55 +117,13 @@ def _read_csv(path: str, text: str, wanted: Mapping[str, str], separator: str) -
     return Columns(values, lines)
 
 
-def _csv_rows(path: str, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    """(the line on which it begins, its fields) of every row that is not blank, header included."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    begins = 1
-    while True:
-        try:
-            with _long_fields():
-                row = next(reader, None)
-        except csv.Error as error:
-            ends = "" if reader.line_num <= begins else f", read up to line {reader.line_num}"
-            rule = f"must be well-formed csv ({error}{ends})"
-            fix = "A field that begins with a double quote must end with one, and quotes inside are doubled."
-            raise DataError(f"{path}: line {begins}", rule, None, fix) from None
-        if row is None:
-            return
-        if row:
-            yield begins, row
-        begins = reader.line_num + 1
-
-
-@contextmanager
-def _long_fields() -> Iterator[None]:
-    """Lift csv's process-wide limit of 131,072 characters a field for a moment."""
-    limit = csv.field_size_limit(sys.maxsize)
-    try:
-        yield
-    finally:
-        csv.field_size_limit(limit)
-
-
 def _read_jsonl(path: str, text: str, wanted: Mapping[str, str]) -> Columns:
-    lines: list[int] = []
-    objects: list[dict[str, Any]] = []
-    # not splitlines(): it also breaks at characters that JSON strings may hold
-    for number, line in enumerate(text.split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except json.JSONDecodeError as error:
-            rule = f"must be one JSON object ({error.msg}, character {error.pos + 1})"
-            raise DataError(f"{path}: line {number}", rule, line) from None
-        if not isinstance(value, dict):
-            raise DataError(f"{path}: line {number}", "must be one JSON object", value)
-        lines.append(number)
-        objects.append(value)
+    rows = list(json_rows(path, text))
+    objects = [row for _, row in rows]
     if objects:
         check_columns(path, list(dict.fromkeys(key for row in objects for key in row)), wanted)
-    return Columns({column: [row.get(column) for row in objects] for column in wanted.values()}, lines)
+    values = {column: [row.get(column) for row in objects] for column in wanted.values()}
+    return Columns(values, [line for line, _ in rows])
 
 
 def _read_parquet(path: str, raw: bytes, wanted: Mapping[str, str]) -> Columns:

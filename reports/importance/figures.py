@@ -17,7 +17,7 @@ from reports import units
 from reports.importance.landscape import Line, MapInfo, ParallelInfo
 from reports.importance.mattered import Dot, Marginal, Mattered
 from reports.metric import Metric
-from reports.style import ACCENT, NEUTRAL, base_figure, log_ticks, quality_scale, text
+from reports.style import ACCENT, NEUTRAL, base_figure, interval_bars, log_ticks, quality_scale, text
 
 _BAND = "rgba(194,96,63,0.16)"
 _SHADES = 6
@@ -33,15 +33,9 @@ def plot_importance(info: Mattered) -> go.Figure:
         y=[text(row.hyperparameter.title) for row in rows],
         orientation="h",
         marker={"color": ACCENT, "opacity": 0.35 if info.weak else 0.8},
-        error_x={
-            "type": "data",
-            "symmetric": False,
-            "array": [max(0.0, row.bounds[1] - row.share) for row in rows],
-            "arrayminus": [max(0.0, row.share - row.bounds[0]) for row in rows],
-            "thickness": 1.5,
-            "width": 4,
-            "color": NEUTRAL,
-        },
+        error_x=interval_bars(
+            [row.share for row in rows], [row.bounds for row in rows], width=4, thickness=1.5, colour=NEUTRAL
+        ),
         hovertext=[
             f"{text(row.hyperparameter.title)}: {units.percent(row.share)}<br>95 % interval {_span(row.bounds)}"
             for row in rows
@@ -173,9 +167,7 @@ def _add_curve(figure: go.Figure, marginal: Marginal, xs: Sequence[float | str])
     middle, low, high = [p.middle for p in curve], [p.low for p in curve], [p.high for p in curve]
     fitted = any(a < b for a, b in zip(low, high, strict=True))
     if marginal.values:
-        array = [b - a for a, b in zip(middle, high, strict=True)]
-        below = [a - b for a, b in zip(middle, low, strict=True)]
-        bars = {"type": "data", "symmetric": False, "array": array, "arrayminus": below, "thickness": 2, "width": 6}
+        bars = interval_bars(middle, list(zip(low, high, strict=True)), width=6, thickness=2)
         figure.add_scatter(
             x=xs, y=middle, mode="markers", showlegend=False, hoverinfo="skip",
             marker={"color": ACCENT, "size": 10, "symbol": "diamond"} if fitted else

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -51,9 +52,11 @@ def read_outcomes(
             left_out[trial_id] = reason
         else:
             parts[trial_id] = part
-    left_out |= _misfits(parts, split)
+    misfits = _misfits(parts, split)
+    left_out |= misfits
     parts = {name: part for name, part in parts.items() if name not in left_out}
-    return _matrices(split, parts, left_out) if parts else Outcomes(split, left_out=left_out)
+    found = _matrices(split, parts, left_out) if parts else Outcomes(split, left_out=left_out)
+    return replace(found, misfits=tuple(misfits))
 
 
 def _part(run: OutcomeSource, trial_id: str, split: str, step: int | None) -> tuple[pd.DataFrame | None, str]:

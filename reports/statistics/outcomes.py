@@ -30,6 +30,7 @@ class Outcomes:
         classes: C; 0 for language models.
         dropped: examples left out because some trial lacks them.
         left_out: reason by trial that could not be aligned.
+        misfits: those left out because their examples are others than those of the rest.
     """
 
     split: str
@@ -43,6 +44,7 @@ class Outcomes:
     classes: int = 0
     dropped: int = 0
     left_out: Mapping[str, str] = field(default_factory=dict)
+    misfits: tuple[str, ...] = ()
 
     def without(self, reasons: Mapping[str, str]) -> Outcomes:
         """The same without the trials that `reasons` names."""

@@ -169,7 +169,7 @@ def test_adapters_that_cannot_be_used_are_refused(llama_dir: Path, tmp_path: Pat
 
 
 def classification_task(folder: Path, files: dict[str, Path]) -> tuple[FrozenBase, EncodedTask]:
-    from lora_sweep.config import TaskConfig
+    from lora_sweep.task_config import TaskConfig
 
     model = ModelConfig(name=str(folder), dtype="float32")
     data = {part: str(file) for part, file in files.items()}

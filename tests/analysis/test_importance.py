@@ -44,6 +44,19 @@ def test_the_estimators_are_autograds_weight_gradients(make_run: Any, merged_gra
     check_against_autograd(open_session(run, "cpu", holdout_examples=12), "t", merged_gradients)
 
 
+def test_calls_of_a_shared_layer_are_summed_up(make_run: Any, albert_dir: Path, merged_gradients: Any) -> None:
+    model = {"name": str(albert_dir), "dtype": "float32"}
+    run = make_run({"t": {"rank": 4, "target_modules": "all-linear"}}, model=model)
+    session = open_session(run, "cpu", holdout_examples=8)
+    layer = next(name for name in lora_layers(session.adapter("t")) if "ffn" in name)
+    calls = []
+    handle = session.engine.base.model.get_submodule(layer).register_forward_hook(lambda *_: calls.append(1))
+    session.engine.score(None, HOLDOUT)
+    handle.remove()
+    assert len(calls) % 3 == 0 and len(calls) > 0
+    check_against_autograd(session, "t", merged_gradients)
+
+
 @pytest.mark.parametrize("fixture", ["llama_dir", "gpt2_dir"])
 def test_language_models(
     make_run: Any, causal_raw: Any, merged_gradients: Any, fixture: str, request: pytest.FixtureRequest

@@ -6,11 +6,12 @@ from typing import Any
 
 import pytest
 
-from lora_sweep.config import ModelConfig, TaskConfig
+from lora_sweep.config import ModelConfig
 from lora_sweep.engine.api import EngineOptions
 from lora_sweep.engine.engine import Engine
 from lora_sweep.model_files import load_tokenizer
 from lora_sweep.models import load_base
+from lora_sweep.task_config import TaskConfig
 from lora_sweep.tasks import EncodedTask, prepare_task
 
 MakeEngine = Callable[..., Engine]

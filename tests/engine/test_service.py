@@ -57,11 +57,45 @@ def test_clock_covers_the_work_and_a_probe_is_a_whole_step(classifier: Any) -> N
     wall = time.perf_counter() - began
     assert 0.5 * wall < record.cost.device_seconds <= wall
     slot = next(iter(engine.slots.values()))
-    training = record.cost.device_seconds - slot.evaluation_seconds
+    assert 0 < record.cost.evaluation_seconds < record.cost.device_seconds
+    training = record.cost.device_seconds - record.cost.evaluation_seconds
     # two of the four steps are probes: their share of the padded tokens is about half of the training's time
     share = sum(slot.probes) / len(slot.probes) * slot.padded_tokens / training
     assert 0.2 < share < 5
     assert record.cost.solo_source == "probed"
+
+
+def test_an_engines_first_steps_are_on_no_trials_bill(classifier: Any) -> None:
+    engine, seen = classifier(), []
+    step = engine.train_step
+
+    def train_step(slots: Any) -> Any:
+        seen.append([slot.trial_id for slot in slots])
+        return step(slots)
+
+    engine.train_step = train_step
+    service = EngineService(engine, None)
+    for name in "ab":
+        service.open(name, config(steps=2))
+    record = service.run("a", False).record
+    info = service.info()
+    assert seen == [["warm-up"], ["warm-up"], ["a"], ["a"]] and info.open_trials == ("a", "b")
+    assert 0 < record.cost.device_seconds < info.busy_seconds
+    assert (info.steps, info.trial_steps, info.tokens) == (2, 2, record.tokens)
+
+
+def test_what_fails_in_warming_up_is_told_by_the_trial(classifier: Any) -> None:
+    engine = classifier()
+
+    def train_step(_slots: Any) -> Any:
+        raise ValueError("broken")
+
+    engine.train_step = train_step
+    service = EngineService(engine, None)
+    service.open("a", config())
+    with pytest.raises(TrialFailure, match="ValueError: broken"):
+        service.run("a", False)
+    assert service.info().open_trials == () and not engine.slots
 
 
 @pytest.mark.parametrize("steps", [4, 1])

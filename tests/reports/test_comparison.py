@@ -17,7 +17,7 @@ from lora_sweep.store import RunFolder
 from reports import write_comparison
 from reports.comparison import compare_runs
 from reports.comparison_figure import get_fronts_info, plot_fronts
-from reports.page_comparison import render_comparison
+from reports.page_comparison import _leading_rows, render_comparison
 from reports.statistics import holm
 from reports.sweep_difference import sweep_differences
 
@@ -108,6 +108,41 @@ def test_other_data_are_not_compared(make_side, make_info) -> None:
     page = render_comparison(found)
     assert "The picks cannot be compared" in page and "no common front" in page
     assert "did not all have the same evaluation data" in page and "did not all have the same test data" in page
+
+
+def test_leading_trials_on_other_data_are_not_ranked_together(make_side, make_info) -> None:
+    found = compare_runs([make_side("one", 320), make_side("two", 340, data=other_data(make_info, "eval"))])
+    rows = [(cells[0], cells[1]) for _, cells in _leading_rows(found)]
+    assert rows == [("1", "one"), ("2", "one"), ("1", "two"), ("2", "two")]
+    assert "each stands by itself" in render_comparison(found)
+    assert "each stands by itself" not in render_comparison(compare_runs([make_side("a", 320), make_side("b", 340)]))
+
+
+def test_parts_set_aside_from_other_data_are_not_compared(make_side, make_info) -> None:
+    """They have no hash and may be of the same size."""
+    sides = []
+    for name, digit in (("one", "1"), ("two", "f"), ("three", "1")):
+        data = copy.deepcopy(make_info()["data"])
+        data["parts"]["train"]["sha256"] = digit * 64
+        for part in ("eval", "test"):
+            del data["parts"][part]["sha256"]
+        sides.append(make_side(name, 320, data=data, answers=False))
+    one, two, three = sides
+    assert compare_runs([one, two]).pairs == () and compare_runs([one, two]).agreement("test") == "different"
+    assert len(compare_runs([one, three]).pairs) == 1
+
+
+def test_picks_with_outcomes_of_other_examples_are_not_compared(make_side, make_info) -> None:
+    data = copy.deepcopy(make_info()["data"])
+    for part in data["parts"].values():
+        del part["sha256"]
+    one, two = make_side("one", 340), make_side("two", 320, data=data)
+    assert compare_runs([one, two]).pairs
+    frame = two.outcomes("best")
+    two.write_outcomes("best", frame.assign(example_id="other:" + frame["example_id"]))
+    found = compare_runs([one, two])
+    assert found.agreement("test") == "unknown" and found.pairs == ()
+    assert "The picks cannot be compared" in render_comparison(found)
 
 
 def test_where_only_test_differs_eval_is_compared(make_side, make_info) -> None:

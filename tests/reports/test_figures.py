@@ -3,7 +3,8 @@ import pytest
 from reports import figures
 from reports.figure_info import get_front_info
 from reports.frame import NO_TARGETS
-from reports.style import log_ticks, rank_colours, target_marks
+from reports.front_labels import names_with_room
+from reports.style import interval_bars, log_ticks, rank_colours, target_marks
 
 
 def test_front_info(make_run, make_record, baselines) -> None:
@@ -73,6 +74,20 @@ def test_ended_early_is_marked_and_hollow(full_run) -> None:
     assert sum(len(trace.x) for trace in hollow) == 3
 
 
+def test_names_on_a_crowded_front_do_not_cover_each_other(make_run, make_record) -> None:
+    crowd = [make_record(f"crowded-{i}", 0.7 + i / 1000, parameters=10_000 + 100 * i) for i in range(9)]
+    ends = [make_record("cheapest", 0.6, parameters=100), make_record("best", 0.9, parameters=10**6)]
+    info = get_front_info(make_run([*crowd, *ends]))
+    assert len(info.front) == 11
+    named = names_with_room(info)
+    assert named["cheapest"] == "top right" and named["best"] == "top left"
+    assert len(named) == 3 and "crowded-8" in named
+    line = next(trace for trace in figures.plot_front(info).data if trace.name == "Pareto front")
+    assert [name for name in line.text if name] == ["cheapest", "crowded-8", "best"]
+    far = [make_record(f"far-{i}", 0.5 + i / 10, parameters=10**i) for i in range(1, 5)]
+    assert len(names_with_room(get_front_info(make_run(far, name="far")))) == 4
+
+
 def test_a_baseline_far_away_does_not_squash_the_trials(full_run) -> None:
     figure = figures.plot_front(figures.get_front_info(full_run))
     assert [shape.y0 for shape in figure.layout.shapes] == [0.742]
@@ -99,3 +114,9 @@ def test_style() -> None:
         "5000.0",
     ]
     assert log_ticks([], str) == {}
+
+
+def test_bars_end_where_the_intervals_do() -> None:
+    bars = interval_bars([0.5, 0.7, 0.9], [(0.4, 0.8), None, (0.95, 0.97)])
+    assert bars["array"] == pytest.approx([0.3, 0, 0.07]) and bars["arrayminus"] == pytest.approx([0.1, 0, 0])
+    assert interval_bars([0.5], [None]) == {"visible": False}

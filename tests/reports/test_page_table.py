@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from reports import render_page
+from reports import pick, render_page
 from reports.configurations import label
+from reports.page_parts import pick_facts
 from reports.page_table import PAGE_ROWS, Cell, Column, DataTable, Row, constants, failure_kinds, trials_table
 from reports.results import read_results
 from reports.table import table_rows
@@ -80,3 +81,19 @@ def test_kinds_of_failures_are_counted() -> None:
     said = failure_kinds([{"error": error} for error in errors])
     assert said.startswith("OutOfMemoryError (3), ValueError (1), no reason on record (1), Kind0 (1)")
     assert said.endswith(" and 2 other kinds")
+
+
+def test_the_kept_step_stands_beside_the_last_one_where_they_differ(make_run: Any, make_record: Any) -> None:
+    last, early = make_record("last", 0.8), make_record("early", 0.9).model_copy(update={"step": 150})
+    results = read_results(make_run([last]))
+    assert "kept_step" not in [column.key for column in trials_table(table_rows(results), results, None).columns]
+    assert dict(pick_facts(pick(results)))["Kept step"] == "200 of 200"
+    results = read_results(make_run([last, early], name="other"))
+    table = trials_table(table_rows(results), results, None)
+    places = [[column.key for column in table.columns].index(key) for key in ("kept_step", "step")]
+    (_, rows), *_ = table.groups
+    assert [tuple(row.cells[place].text for place in places) for row in rows] == [
+        ("150", "200 of 200"),
+        ("200", "200 of 200"),
+    ]
+    assert dict(pick_facts(pick(results)))["Kept step"] == "150 of 200 (its best evaluation; trained to 200)"

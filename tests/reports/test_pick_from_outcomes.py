@@ -96,7 +96,7 @@ def test_doubts_say_how_much_the_best_flatters_and_what_was_left_out(make_tied, 
     run.write_outcomes("d", outcomes(250, step=150))
     results = read_results(run)
     text = " ".join(doubts(results, pick(results)))
-    assert "2 of the other 2 trials that could be compared cannot be told apart from the best" in text
+    assert "None of the other 2 trials that could be compared can be told apart from the best" in text
     assert "flatters by about" in text and "best step flatters too" in text
     assert "1 trial could not be compared with the others example by example on eval" in text
     assert "its outcomes are of step 150, its record of step 200 (1)" in text
@@ -165,3 +165,45 @@ def test_perplexity(make_run, make_record, make_info) -> None:
     assert found.trial_id == "b" and set(found.ties.member_ids) == {"a", "b"}
     low, high = read_results(run).interval("eval", "b", found.chosen["quality"])
     assert low < found.chosen["quality"] < high and "%" not in found.why[0].replace("95 %", "")
+
+
+def test_a_stopped_trial_by_name_is_not_compared_with_those_that_trained_to_the_end(make_tied) -> None:
+    found = pick(make_tied(tested={"b": 0.83}), trial="s")
+    assert list(found.why[1:4]) == [
+        "It was not measured on the test data: its 95.0 % (95 % interval 92.8 to 96.6 %) comes from the evaluation "
+        "data, which also chose the step that was kept, and may flatter it.",
+        "It was left out of the comparison: what was stopped is not compared with what trained to the end.",
+        "The pick among those that trained to the end is b (5k parameters, 83.5 % on the evaluation data).",
+    ]
+    assert "behind" not in found.text and "better than" not in found.text
+
+
+def test_a_cost_that_others_share_is_not_called_the_only_least(make_run, make_record, outcomes) -> None:
+    sizes = {"a": (340, 0, 5_000), "b": (334, 20, 5_000), "c": (336, 15, 20_000)}
+    run = make_run([make_record(name, right / 400, parameters=size) for name, (right, _, size) in sizes.items()])
+    for name, (right, shift, _) in sizes.items():
+        run.write_outcomes(name, outcomes(right, shift=shift))
+    assert pick(run).why[0] == (
+        "Trial a shares the fewest trainable parameters (5k) with 1 other, which has no better figure, among the 3 "
+        "that cannot be told from the best."
+    )
+    assert (
+        "with 2 others, none of which has a better figure, among" in pick(run, cost=CostRule.parse("train-time")).text
+    )
+
+
+@pytest.mark.parametrize(
+    ("rights", "text"),
+    [
+        ((340, 334), " The other trial cannot be told apart from the best."),
+        ((340, 250), " The other trial can be told apart from the best."),
+        ((340, 334, 336), " None of the other 2 trials can be told apart from the best."),
+        ((340, 250, 240), " Each of the other 2 trials can be told apart from the best."),
+    ],
+)
+def test_how_many_others_may_be_as_good(make_run, make_record, outcomes, rights, text) -> None:
+    run = make_run([make_record(f"t{right}", right / 400) for right in rights])
+    for right in rights:
+        run.write_outcomes(f"t{right}", outcomes(right, shift={334: 20, 336: 15}.get(right, 0)))
+    results = read_results(run)
+    assert any(doubt.endswith(text) for doubt in doubts(results, pick(results)))

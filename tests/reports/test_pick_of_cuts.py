@@ -124,7 +124,7 @@ def test_cuts_that_were_measured_elsewhere_are_doubted(run) -> None:
 
 
 def test_what_other_seeds_rule_out_is_not_chosen(run, monkeypatch) -> None:
-    module = importlib.import_module("reports.pick")
+    module = importlib.import_module("reports.pick_order")
     monkeypatch.setattr(module, "ruled_out_over_seeds", lambda results: frozenset({"a"}))
     found = pick(run)
     assert found.trial_id == "b" and found.ruled_out == ("a", "a@rank4")

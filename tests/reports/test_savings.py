@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from lora_sweep.records import EvalPoint, WeightNorms
-from reports import read_results, write_tables
+from reports import read_results, trial_frame, write_tables
 from reports.dynamics import MOST_TRIALS, get_dynamics_info, plot_norms, plot_rate
 from reports.page_dynamics import dynamics_figures_of
 from reports.savings import get_savings, savings_texts
@@ -29,7 +31,7 @@ def test_what_stopping_and_packing_saved(make_run, make_record) -> None:
     assert found.other_seconds == pytest.approx(4.0)
     said = savings_texts(make_run(records, {"devices": [{"busy_seconds": 44.0}]}, baselines, name="again"))
     assert [row[0] for row in said.rows] == [
-        "Trained", "of it again with other seeds (1)", "Spared by stopping 1 early, about"
+        "Trained and evaluated", "of it again with other seeds (1)", "Spared by stopping 1 early, about"
     ]  # fmt: skip
     text = " ".join(said.sentences)
     assert "spared about 33 % of the device time" in text and "34 s less" in text and "4 s of it belongs to" in text
@@ -43,8 +45,24 @@ def test_packing_that_did_not_pay_is_said(make_run, make_record) -> None:
 
 def test_nothing_stopped_nothing_probed(make_run, make_record) -> None:
     run = make_run([make_record("a", 0.8)], info={})
-    assert get_savings(run).packing is None and savings_texts(run).sentences == () and len(savings_texts(run).rows) == 1
-    assert savings_texts(make_run(name="empty")).rows == (("Trained", "–", "–", "–"),)
+    assert get_savings(run).packing is None and len(savings_texts(run).rows) == 1
+    assert savings_texts(run).sentences == (
+        "How much of the trials' device time their evaluations took is not on record.",
+    )
+    assert savings_texts(make_run(name="empty")).rows == (("Trained and evaluated", "–", "–", "–"),)
+
+
+def test_what_evaluations_took(make_run, make_record) -> None:
+    noted = {"device_seconds": 20.0, "evaluation_seconds": 4.0}
+    records = [make_record("a", 0.8, cost=noted), make_record("b", 0.7, cost=noted)]
+    records.append(make_record("f", None, status="failed", reached=0, cost={"device_seconds": 0.0}))
+    run = make_run(records)
+    assert get_savings(run).evaluation_seconds == 8.0
+    assert savings_texts(run).rows[1] == ("of it evaluations", "–", "–", "8 s (20 %)")
+    assert trial_frame(run)["evaluation_seconds"].tolist()[:2] == [4.0, 4.0]
+    # of a run that went on with records from before, a part is unknown
+    run.append_record(make_record("old", 0.6))
+    assert math.isnan(get_savings(run).evaluation_seconds)
 
 
 def with_norms(record, rate: float | None = 1e-3):

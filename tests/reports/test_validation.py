@@ -147,17 +147,18 @@ def test_a_validation_of_other_ranks_does_not_count(make_validation: MakeValidat
     run.write_analysis("recommendation", changed)
     found = read_recommendation(run)
     assert found is not None
-    assert "Not validated: use uniform ranks unless --validate says better." in recommendation_sentences(*found)
+    assert recommendation_sentences(*found)[0] == "Not validated: use uniform ranks unless --validate says better."
 
 
 def test_layers_that_do_not_differ_are_left_uniform() -> None:
     check = {"gain": 0.1, "bounds": [-0.05, 0.25], "differs": False}
     told = recommendation_sentences({**RECOMMENDATION, "check": check}, None)
-    assert "do not differ by more than the noise of the examples, so use uniform ranks" in told[1]
+    assert "do not differ by more than the noise of the examples, so use uniform ranks" in told[2]
 
 
 def test_the_report_shows_ranks_arms_and_verdict(make_validation: MakeValidation) -> None:
     run = make_validation(uniform=2.2, recommended=2.0, permuted=2.3, svd=2.0)
+    assert recommendation_sentences(*read_recommendation(run))[0].startswith("Verdict: better.")
     target = page.write_report(run)
     text = target.read_text(encoding="utf-8")
     assert "Verdict: better." in text and 'id="figure-recommended-ranks"' in text and "permuted-1" in text

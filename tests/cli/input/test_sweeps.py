@@ -1,75 +1,16 @@
-"""Bad input: exit code 2, one message on stderr (place, rule, value, fix), nothing on stdout, no half-made run."""
+"""Sweeps, data and models that cannot be used."""
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-
-from lora_sweep import cli
-from lora_sweep.records import Cost, EvalPoint, TrialConfig, TrialRecord
-from lora_sweep.store import RunFolder
 
 PRESETS = "all-linear, attention, attention-mlp, attention-qv, quick, rank-grid"
-NO_RUN = "must be a run folder (with a run.json inside). `lora-sweep run` makes one and prints its path."
-
-
-@dataclass
-class Place:
-    """A folder with a sweep and its data; texts in `{}` in expected messages are its paths."""
-
-    folder: Path
-    raw: dict[str, Any]
-    bert: Path
-
-    def write(self, changes: dict[str, Any]) -> Path:
-        raw = copy.deepcopy(self.raw)
-        for path, value in changes.items():
-            *outer, last = path.split(".")
-            inner = raw
-            for key in outer:
-                inner = inner[key]
-            inner[last] = value
-        file = self.folder / "sweep.yaml"
-        file.write_text(yaml.safe_dump(raw))
-        return file
-
-
-@pytest.fixture
-def place(tmp_path, monkeypatch, sweep_raw, sentiment_files, bert_dir):
-    for part, file in sentiment_files.items():
-        shutil.copy(file, tmp_path / f"{part}.csv")
-    raw = sweep_raw()
-    raw["task"]["data"] = {part: f"{part}.csv" for part in sentiment_files}
-    monkeypatch.chdir(tmp_path)
-    return Place(tmp_path, raw, bert_dir)
-
-
-@pytest.fixture
-def call(monkeypatch, capsys):
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["lora-sweep", *map(str, arguments)])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        out, err = capsys.readouterr()
-        return ended.value.code, out, err
-
-    return run
-
-
-def refused(result, message):
-    code, out, err = result
-    assert (code, out) == (2, "")
-    assert err == f"error: {message}\n"
 
 
 # A sweep that cannot run ---------------------------------------------------------------------------------------
@@ -153,14 +94,14 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize(("changes", "message"), [m[1:] for m in MESSAGES], ids=[m[0] for m in MESSAGES])
-def test_a_sweep_that_cannot_run(place, call, changes, message):
+def test_a_sweep_that_cannot_run(place, call, changes, message, refused):
     file = place.write(changes)
     refused(call("run", file, "--output", "runs"), message.replace("{folder}", str(place.folder)))
     assert not (place.folder / "runs").exists()
     assert sorted(p.name for p in place.folder.iterdir()) == ["eval.csv", "sweep.yaml", "test.csv", "train.csv"]
 
 
-def test_data_that_cannot_be_used(place, call):
+def test_data_that_cannot_be_used(place, call, refused):
     files = {
         "unseen": ("text,label\ngood,positive\nbad,negatve\n", "eval"),
         "one": ("text,label\n" + "good,positive\n" * 8, "train"),
@@ -210,7 +151,7 @@ def model_faults(folder):
         "Read that code, and set model.trust_remote_code: true if you trust it."  # fmt: skip
 
 
-def test_model_folders_that_cannot_be_used(place, call):
+def test_model_folders_that_cannot_be_used(place, call, refused):
     folder = shutil.copytree(place.bert, place.folder / "model")
     file = place.write({"model.name": "model"})
     for message in model_faults(folder):
@@ -218,7 +159,7 @@ def test_model_folders_that_cannot_be_used(place, call):
         assert not (place.folder / "runs").exists()
 
 
-def test_files_that_are_no_sweep(place, call):
+def test_files_that_are_no_sweep(place, call, refused):
     refused(call("run", "gone.yaml"), "gone.yaml: must be a readable file (No such file or directory)")
     (place.folder / "sweep.yaml").write_text("model: [\n")
     refused(
@@ -228,7 +169,7 @@ def test_files_that_are_no_sweep(place, call):
     assert not (place.folder / "runs").exists()
 
 
-def test_settings(place, call):
+def test_settings(place, call, refused):
     file = place.write({})
     refused(
         call("run", file, "--set", "budget.stesp=3"),
@@ -240,7 +181,7 @@ def test_settings(place, call):
     assert not (place.folder / "runs").exists()
 
 
-def test_where_the_run_cannot_go(place, call):
+def test_where_the_run_cannot_go(place, call, refused):
     file = place.write({})
     there = place.folder / "runs" / "mine"
     there.mkdir(parents=True)
@@ -261,121 +202,6 @@ def test_where_the_run_cannot_go(place, call):
         "runs/mine: the run folder must not exist yet. "
         "Choose another --output or --name, go on with `lora-sweep resume`, or remove it.",
     )
-
-
-# Runs and adapters ---------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def run(place):
-    """A finished run of two trials, made by hand."""
-    folder = RunFolder.create(place.folder / "run")
-    metric = {"name": "accuracy", "mode": "max", "keep": "best"}
-    folder.write_info({"status": "complete", "metric": metric, "data": {"parts": {"eval": {"examples": 80}}}})
-    for number, parameters in enumerate((1000, 5000)):
-        point = EvalPoint(step=8, metrics={"accuracy": 0.5 + number / 10, "loss": 0.6})
-        folder.append_record(
-            TrialRecord(
-                trial_id=f"00{number}-abc", status="complete", config=TrialConfig(steps=8), metrics=point.metrics,
-                step=8, history=(point,), trainable_parameters=parameters,
-                cost=Cost(wall_seconds=1.0, device_seconds=1.0),
-            )
-        )  # fmt: skip
-    return folder
-
-
-@pytest.mark.parametrize("command", ["resume", "report", "pick"])
-def test_what_is_no_run(place, call, command):
-    (place.folder / "folder").mkdir()
-    for name in ("folder", "gone", "train.csv"):
-        refused(call(command, name), f"{name}: {NO_RUN}")
-    assert not list((place.folder / "folder").iterdir())
-
-
-def test_picks_that_cannot_be(place, call, run):
-    refused(
-        call("pick", "run", "--max-parameters", 999),
-        "--max-parameters: must leave at least one candidate, got 999. The nearest is 000-abc with 1,000 parameters.",
-    )
-    refused(
-        call("pick", "run", "--trial", "000-abd"),
-        "--trial: must be a trial of run, or a cut of one, got '000-abd'. Close to it: 000-abc, 001-abc.",
-    )
-    refused(
-        call("pick", "run", "--trial", "001-abc", "--max-parameters", 1000),
-        "--max-parameters: must have room for 001-abc with 5,000 parameters, got 1000. Leave out one of the two.",
-    )
-    for option, value, message in (
-        ("--max-parameters", "few", "must be a number of at least 1, such as 300k or 4M, got 'few'"),
-        ("--max-bytes", "0", "must be a number of at least 1, such as 300k or 4M, got '0'"),
-        ("--max-latency", "3", "must leave at least one candidate, got 3.0. No candidate has a measured latency."),
-        ("--max-latency", "-3", "must be above 0, got -3.0"),
-        ("--min-quality", "80", "must be between 0 and 1, got 80.0. Accuracy is a share: write 0.7 or 70%."),
-        ("--min-quality", "99%", "must leave at least one candidate, got 0.99. The nearest is 001-abc with 60.0 %"),
-        ("--cost", "weight", "must be of parameters, bytes, latency, memory, train-time, got 'weight'"),
-        ("--cost", "bytes,latency", "must have weights above 0, got 'bytes,latency'."),
-        ("--parsimony", "strict", "must be tie-set or one-standard-error, got 'strict'"),
-    ):
-        code, out, err = call("pick", "run", option, value)
-        assert (code, out) == (2, "") and err.startswith(f"error: {option}: {message}"), err
-    refused(call("pick", "run", "--merge"), "--merge: must go with --export. Add --export DIR.")
-    refused(call("pick", "run", "--no-check"), "--no-check: must go with --export. Add --export DIR.")
-    refused(
-        call("pick", "run", "--export", "out"),
-        "run/adapters/001-abc: must hold the trial's adapter; it is not there. Pick another trial.",
-    )
-    (run.adapter_dir("001-abc")).mkdir()
-    (place.folder / "there").mkdir()
-    refused(
-        call("pick", "run", "--export", "there"),
-        "there: the export folder must not exist yet. Choose another, or remove it.",
-    )
-    assert not (place.folder / "out").exists()
-    assert not list((place.folder / "there").iterdir())
-
-
-def test_a_pick_of_a_run_whose_trials_all_failed(place, call):
-    folder = RunFolder.create(place.folder / "run")
-    folder.write_info({"status": "complete", "metric": {"name": "accuracy", "mode": "max", "keep": "best"}})
-    folder.append_record(TrialRecord(trial_id="a", status="failed", config=TrialConfig(), error="boom"))
-    refused(
-        call("pick", "run"),
-        "run: must hold a trial with an evaluation of accuracy, got '1 trial, 1 failed'. "
-        "The report lists the reasons of failed trials.",
-    )
-
-
-def test_what_is_no_adapter(place, call):
-    (place.folder / "folder").mkdir()
-    for name in ("folder", "gone"):
-        code, out, err = call("inspect", name)
-        assert (code, out) == (2, "")
-        assert err.startswith(f"error: {name}: must be an adapter folder, with adapter_config.json inside")
-        assert err.count("\n") == 1
-
-
-def test_a_report_into_a_folder(place, call, run):
-    (place.folder / "folder").mkdir()
-    code, out, err = call("report", "run", "--output", "folder")
-    assert (code, out) == (2, "")
-    last = err.splitlines()[-1]
-    assert last.startswith("Error: Invalid value for '--output': ") and last.endswith("'folder' is a directory.")
-    assert not (place.folder / "folder.part").exists()
-
-
-def test_a_wrong_usage_is_told_in_plain_text(call):
-    assert call("rnu") == (
-        2,
-        "",
-        "Usage: lora-sweep [OPTIONS] COMMAND [ARGS]...\nTry 'lora-sweep --help' for help.\n\n"
-        "Error: No such command 'rnu'. Did you mean 'run'?\n",
-    )
-
-
-def test_what_the_file_system_refuses(place, call, run):
-    code, out, err = call("report", "run", "--output", "train.csv/x.html")
-    assert (code, out) == (1, "")
-    assert err == "error: train.csv: File exists\n"
 
 
 # As a user calls it --------------------------------------------------------------------------------------------
