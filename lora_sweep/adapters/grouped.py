@@ -1,10 +1,12 @@
 """Products of groups of tokens, each with its own matrix.
 
-On a Hopper GPU or a newer one a single kernel does all groups; elsewhere, one product a group, which is also what the
-kernel is tested against.
+On a Hopper GPU or a newer one a single kernel does all groups. Elsewhere groups of one size are a batched product, and
+others are done one by one, which is also what the kernel is tested against.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sized
 
 import torch
 from torch import Tensor
@@ -26,8 +28,10 @@ def product(x: Tensor, matrices: Tensor, groups: Groups) -> Tensor:
     """
     if _one_kernel(x, matrices):
         return grouped_mm(x, matrices, offs=groups.ends)
+    if groups.equal:
+        return torch.bmm(_batched(x, matrices), matrices).flatten(0, 1)
     out = x.new_empty(len(x), matrices.shape[2])
-    for (start, stop), matrix in zip(groups.spans(), matrices, strict=True):
+    for (start, stop), matrix in zip(groups.spans, matrices, strict=True):
         torch.mm(x[start:stop], matrix, out=out[start:stop])
     return out
 
@@ -37,7 +41,10 @@ def add_product(out: Tensor, x: Tensor, matrices: Tensor, groups: Groups) -> Non
     if _one_kernel(x, matrices):
         out += grouped_mm(x, matrices, offs=groups.ends)
         return
-    for (start, stop), matrix in zip(groups.spans(), matrices, strict=True):
+    if groups.equal:
+        _batched(out, matrices).baddbmm_(_batched(x, matrices), matrices)
+        return
+    for (start, stop), matrix in zip(groups.spans, matrices, strict=True):
         out[start:stop].addmm_(x[start:stop], matrix)
 
 
@@ -54,9 +61,17 @@ def add_outer(into: Tensor, index: slice | Tensor, left: Tensor, right: Tensor, 
     if _one_kernel(left, right):
         into[index] += grouped_mm(left.T, right, offs=groups.ends)
         return
+    if groups.equal:
+        into[index] += torch.bmm(_batched(left, groups.spans).mT, _batched(right, groups.spans))
+        return
     numbers = range(len(into))[index] if isinstance(index, slice) else index.tolist()
-    for (start, stop), number in zip(groups.spans(), numbers, strict=True):
+    for (start, stop), number in zip(groups.spans, numbers, strict=True):
         into[number] += left[start:stop].T @ right[start:stop]
+
+
+def _batched(x: Tensor, groups: Sized) -> Tensor:
+    """[groups, tokens of each, features], a view."""
+    return x.view(len(groups), -1, x.shape[-1])
 
 
 def _one_kernel(x: Tensor, other: Tensor) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 
 import numpy as np
@@ -47,9 +48,15 @@ class Groups:
     row: Tensor
     drops: Tensor
 
-    def spans(self) -> Iterator[tuple[int, int]]:
+    @cached_property
+    def spans(self) -> list[tuple[int, int]]:
         """(first token, last token + 1) of each group."""
-        return pairwise(self.bounds)
+        return list(pairwise(self.bounds))
+
+    @cached_property
+    def equal(self) -> bool:
+        """Whether all groups have as many tokens; there are several."""
+        return len(self.spans) > 1 and len({stop - start for start, stop in self.spans}) == 1
 
 
 class Part:
