@@ -146,7 +146,7 @@ def data_facts(results: Results) -> list[tuple[str, str, str, str]]:
 
 
 def device_facts(results: Results) -> list[tuple[str, ...]]:
-    """Engine, device, dtype, slots, threads, busy time and peak memory of each device."""
+    """Engine, device, dtype, slots, threads, busy time, peak memory and padding of each device."""
     devices = results.info.get("devices")
     rows = [one for one in devices if isinstance(one, Mapping)] if isinstance(devices, list) else []
     plain = ("engine", "device", "dtype", "slots", "threads")
@@ -155,9 +155,16 @@ def device_facts(results: Results) -> list[tuple[str, ...]]:
             *(_said(one.get(name)) for name in plain),
             units.duration(one.get("busy_seconds")),
             units.size(one.get("peak_memory_bytes") or None),
+            units.share(_padding(one)),
         )
         for one in rows
     ]
+
+
+def _padding(device: Mapping[str, Any]) -> float | None:
+    """The share of the trained tokens that only filled up rows."""
+    tokens, padded = device.get("tokens"), device.get("padded_tokens")
+    return 1 - tokens / padded if tokens and padded else None
 
 
 def cost_facts(results: Results, pick: Pick | None) -> Facts:

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from reports import read_results, render_page, write_report
-from reports.page_parts import cost_facts, device_seconds_of_all
+from reports.page_parts import cost_facts, device_facts, device_seconds_of_all
+from reports.units import MISSING
 
 EVIL = "<script>alert('x')</script>"
 
@@ -172,3 +173,9 @@ def test_the_device_time_of_all_trials_is_one_figure(make_run, make_record) -> N
     results = read_results(run)
     assert device_seconds_of_all(results) == 60
     assert dict(cost_facts(results, None))["Device time of all trials"] == "1 min"
+
+
+def test_devices_say_how_much_was_padding(make_run, make_record, make_info) -> None:
+    known, unknown = {"engine": 0, "tokens": 78, "padded_tokens": 100}, {"engine": 1, "tokens": 0, "padded_tokens": 0}
+    results = read_results(make_run([make_record("a", 0.5)], make_info() | {"devices": [known, unknown]}))
+    assert [row[-1] for row in device_facts(results)] == ["22.0 %", MISSING]
