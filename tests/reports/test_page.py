@@ -178,4 +178,4 @@ def test_the_device_time_of_all_trials_is_one_figure(make_run, make_record) -> N
 def test_devices_say_how_much_was_padding(make_run, make_record, make_info) -> None:
     known, unknown = {"engine": 0, "tokens": 78, "padded_tokens": 100}, {"engine": 1, "tokens": 0, "padded_tokens": 0}
     results = read_results(make_run([make_record("a", 0.5)], make_info() | {"devices": [known, unknown]}))
-    assert [row[-1] for row in device_facts(results)] == ["22.0 %", MISSING]
+    assert [row[-1] for row in device_facts(results)] == ["22 %", MISSING]
