@@ -50,7 +50,11 @@ def main() -> None:
     )
     began = time.time()
     trials = [
-        {"name": result.config["candidate"]["name"], **result.metrics, "clock": read_clock(result.path)}
+        {
+            "name": result.config["candidate"]["name"],
+            **result.metrics,
+            "clock": json.loads(clock_file(settings, result.config).read_text()),
+        }
         for result in tuner.fit()
     ]
     ray.shutdown()
@@ -91,7 +95,7 @@ def train(config, settings, tokenizer, train_data, eval_data):
         ),
     )
     arguments = TrainingArguments(
-        output_dir="checkpoints",
+        output_dir=f"checkpoints-{candidate['seed']}",  # a process that Tune keeps holds those of earlier trials
         max_steps=settings["steps"],
         per_device_train_batch_size=settings["batch_size"],
         per_device_eval_batch_size=settings["eval_batch_size"],
@@ -123,7 +127,7 @@ def train(config, settings, tokenizer, train_data, eval_data):
     )
     clock.loaded = time.time()
     trainer.train()
-    clock.write(trainer.state.log_history)
+    clock.write(trainer.state.log_history, clock_file(settings, config))
 
 
 def accuracy(prediction):
@@ -170,8 +174,8 @@ class Clock(TrainerCallback):
 
     on_train_end = on_step_begin
 
-    def write(self, logs):
-        """Leave the seconds in the trial's folder (`entered` and `ended` since the epoch), and the training losses."""
+    def write(self, logs, file):
+        """Leave the seconds in a file (`entered` and `ended` since the epoch), and the training losses."""
         ended = time.time()
         evaluating = sum(log.get("eval_runtime", 0.0) for log in logs)
         times = {
@@ -184,12 +188,12 @@ class Clock(TrainerCallback):
             "report": self.reporting,
             "train_losses": [log["loss"] for log in logs if "loss" in log],
         }
-        Path(tune.get_context().get_trial_dir(), "clock.json").write_text(json.dumps(times))
+        file.write_text(json.dumps(times))
 
 
-def read_clock(folder):
-    """What `Clock.write` left."""
-    return json.loads(Path(folder, "clock.json").read_text())
+def clock_file(settings, config):
+    """Where the clock of a trial goes."""
+    return Path(settings["storage"], f"clock-{config['candidate']['seed']}.json")
 
 
 if __name__ == "__main__":
