@@ -24,7 +24,7 @@ def say(measured: dict[str, Any]) -> None:
             console.print(f"{name}: {ours} is {ratio['median']:.2f} times as fast as {recipe} ({spread})")
         for side, runs in sides.items():
             console.print(_phases(side, runs))
-        console.print(_quality(sides))
+        console.print(_quality(sides, measured["settings"]["candidates"]))
 
 
 def _makespans(measured: dict[str, Any], dropout: str) -> Table:
@@ -43,11 +43,11 @@ def _phases(side: str, runs: list[dict[str, Any]]) -> str:
     return f"{side}, mean seconds: " + "; not counted: ".join(texts)
 
 
-def _quality(sides: dict[str, list[dict[str, Any]]]) -> Table:
+def _quality(sides: dict[str, list[dict[str, Any]]], names: list[str]) -> Table:
     """What every configuration reached on either side after its last step, first run of each."""
     table = Table("configuration", *(f"{side}\naccuracy, loss, train" for side in sides), "parameters")
     firsts = [runs[0]["trials"] for runs in sides.values()]
-    for name in firsts[0]:
+    for name in names:
         cells = [
             f"{trials[name]['accuracy']:.3f}  {trials[name]['loss']:.3f}  {trials[name]['train_loss']:.3f}"
             for trials in firsts
