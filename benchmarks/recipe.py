@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import ray
+import torch
 from datasets import Dataset
 from peft import LoraConfig, TaskType, get_peft_model
 from ray import tune
@@ -111,6 +112,7 @@ def train(config, settings, tokenizer, train_data, eval_data):
         save_steps=settings["eval_every"],
         logging_steps=settings["eval_every"],
         bf16=settings["bf16"],
+        use_cpu=not torch.cuda.is_available(),  # without it, bf16 is refused where there is no GPU
         seed=candidate["seed"],
         dataloader_pin_memory=False,
         disable_tqdm=True,

@@ -162,7 +162,7 @@ class Bench:
             done = subprocess.run(command, capture_output=True, text=True, env=environment)
             seconds = time.perf_counter() - start
             if done.returncode != 0:
-                sys.exit(f"the recipe failed:\n{done.stderr}")
+                sys.exit(f"the recipe failed:\n{done.stderr[-3000:]}")
             results = json.loads(files[1].read_text())
         at_once = (os.cpu_count() or 1) // SETUPS[setup]["cpus"]
         return {
