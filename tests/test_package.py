@@ -63,7 +63,7 @@ def test_the_wheel_says_what_it_is(wheel: Path) -> None:
     (place,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
     said = message_from_string(archive.read(place).decode())
     assert said["Name"] == "lora-sweep" and said["License-Expression"] == "MIT" and said["License-File"] == "LICENSE"
-    assert set(said.get_all("Provides-Extra") or ()) == {"demo", "dev", "gguf"}
+    assert set(said.get_all("Provides-Extra") or ()) == {"bench", "demo", "dev", "gguf"}
     entry = archive.read(place.replace("METADATA", "entry_points.txt")).decode()
     assert "lora-sweep = lora_sweep.cli:main" in entry
 
