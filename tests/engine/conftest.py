@@ -23,6 +23,8 @@ from lora_sweep.records import TrialConfig
 from lora_sweep.tasks import EncodedTask, prepare_task
 
 MakeEngine = Callable[..., Engine]
+LEAST_LOSS = 0.1
+"""Below it a loss is compared with this: it comes of logits whose rounding does not shrink with it."""
 
 
 def _maker(folder: Path, config: TaskConfig, metric: str, mode: Any) -> MakeEngine:
@@ -81,22 +83,24 @@ def task(classifier: MakeEngine) -> EncodedTask:
 
 @dataclass(frozen=True)
 class Drift:
-    """How far a trial lies from its solo run; NaN where one of them is not finite.
+    """How far a trial lies from its solo run: differences relative to the solo run's norms; NaN where not finite.
 
     Attributes:
-        losses: largest relative difference of a step's loss.
-        weights: largest relative difference of a tensor, by its norm; `moments` likewise.
-        scores: relative difference, by the norm over all examples, of what an evaluation said.
+        losses: of a step's loss, the largest over the steps.
+        weights: of all that it trains, as one vector; `moments` likewise, the larger of the optimizer's two.
+        tensor: of a single tensor's weights or moments, the largest over the tensors.
+        scores: of what an evaluation said, as one vector over all examples.
     """
 
     losses: float
     weights: float
     moments: float
+    tensor: float
     scores: float
 
-    def within(self, losses: float, tensors: float, scores: float) -> bool:
-        found, most = (self.losses, self.weights, self.moments, self.scores), (losses, tensors, tensors, scores)
-        return all(one <= limit for one, limit in zip(found, most, strict=True))
+    def within(self, limits: Drift) -> bool:
+        """Whether no figure is above its limit; NaN is above any."""
+        return all(value <= getattr(limits, name) for name, value in vars(self).items())
 
 
 @dataclass(frozen=True)
@@ -129,25 +133,37 @@ class Trace:
         assert (ours.step, ours.tokens, ours.padded_tokens) == (alone.step, alone.tokens, alone.padded_tokens)
         assert ours.moments.keys() == alone.moments.keys() and self.sizes == solo.sizes
         assert self.losses.shape == solo.losses.shape
-        pairs = [(getattr(self.scores, name), getattr(solo.scores, name)) for name in ("nll_sum", "logits")]
+        vectors = {"weights": (ours.weights, alone.weights)}
+        vectors |= {name: (ours.moments[name], alone.moments[name]) for name in alone.moments}
+        answers = [(getattr(self.scores, name), getattr(solo.scores, name)) for name in ("nll_sum", "logits")]
         return Drift(
-            losses=float(np.max(np.abs(self.losses - solo.losses) / np.abs(solo.losses))),
-            weights=self._by_tensor(ours.weights, alone.weights),
-            moments=float(np.max([0.0, *(self._by_tensor(ours.moments[m], alone.moments[m]) for m in alone.moments)])),
-            scores=float(np.max([distance(a, b) for a, b in pairs if b is not None])),
+            losses=float(np.max(np.abs(self.losses - solo.losses) / np.maximum(solo.losses, LEAST_LOSS))),
+            weights=distance(ours.weights, alone.weights),
+            moments=largest(distance(a, b) for name, (a, b) in vectors.items() if name != "weights"),
+            tensor=largest(distance(a, b) for pair in vectors.values() for a, b in self._tensors(*pair)),
+            scores=largest(distance(a, b) for a, b in answers if b is not None),
         )
 
-    def _by_tensor(self, ours: np.ndarray, alone: np.ndarray) -> float:
+    def _tensors(self, *vectors: np.ndarray) -> Iterable[tuple[np.ndarray, ...]]:
         ends = np.cumsum(self.sizes)
-        assert ends[-1] == len(ours) == len(alone)
-        pairs = zip(np.split(ours, ends[:-1]), np.split(alone, ends[:-1]), strict=True)
-        return float(np.max([distance(a, b) for a, b in pairs]))
+        assert all(len(vector) == ends[-1] for vector in vectors)
+        return zip(*(np.split(vector, ends[:-1]) for vector in vectors), strict=True)
 
 
 def distance(ours: np.ndarray, alone: np.ndarray) -> float:
-    """|ours - alone| / |alone|; 0 where both are zero."""
+    """|ours - alone| / |alone|; 0 where nothing differs."""
     gap = np.linalg.norm(ours.astype(np.float64) - alone)
     return float(gap / np.linalg.norm(alone.astype(np.float64))) if gap else 0.0
+
+
+def largest(values: Iterable[float]) -> float:
+    """NaN when any is; 0 of none."""
+    return float(np.max([0.0, *values]))
+
+
+@pytest.fixture(scope="session")
+def drift() -> type[Drift]:
+    return Drift
 
 
 @pytest.fixture(scope="session")

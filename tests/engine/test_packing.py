@@ -4,7 +4,6 @@ Tolerances in fp32: docs/design.md; how those in bf16 and on a GPU were found: d
 """
 
 from __future__ import annotations
-import json
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings, target
+from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from lora_sweep.adapters import resolve_targets
@@ -31,9 +30,6 @@ TARGETS = {
     "gpt2_model": ["attention", "mlp", "attention-mlp", "all-linear", "mlp.c_proj", ("c_attn", "c_fc")],
 }
 PASS_SIZES = st.sampled_from([40, 200, 16_384])
-FP32 = {"losses": 1e-6, "tensors": 1e-5, "scores": 1e-5}
-COLD = {"losses": 1e-5, "tensors": 1e-3, "scores": 1e-5}
-"""AdamW's first step is g / (|g| + 1e-8): where an element's gradient nearly cancels, rounding decides what it is."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ def plans(draw: st.DrawFn, kind: str, layers: Mapping[Any, Sequence[str]]) -> Pl
     rank = draw(ranks)
     rank_pattern = draw(st.dictionaries(st.sampled_from(layers[targets]), ranks, max_size=2)) if targets else {}
     optimizer = draw(st.sampled_from(["adamw", "sgd"]))
-    rates = {"adamw": [3e-4, 1e-3, 3e-3, 1e-2], "sgd": [1e-2, 0.1, 0.5]}[optimizer]
+    rates = {"adamw": [3e-4, 1e-3, 3e-3], "sgd": [1e-2, 0.1]}[optimizer]
     config = TrialConfig(
         rank=rank,
         alpha=rank * draw(ratios),
@@ -150,7 +146,9 @@ def drifts(request: pytest.FixtureRequest, solo: Any, trace: Any) -> Callable[..
         company = data.draw(st.lists(each, min_size=line, max_size=line), label="company")
         assume(all(len({getattr(plan.config, name) for plan in company}) > 1 for name in ("rank", "target_modules")))
         tokens = data.draw(st.tuples(PASS_SIZES, PASS_SIZES), label="tokens per pass of the engines")
-        engines = [make(slots, tokens_per_pass, **options) for slots, tokens_per_pass in zip((size, 2), tokens, strict=True)]
+        engines = [
+            make(slots, tokens_per_pass, **options) for slots, tokens_per_pass in zip((size, 2), tokens, strict=True)
+        ]
         done = Company(engines, company, trace).run(data.draw(st.integers(1, size), label="admitted at a time"))
         assert len(done) == line and not any(engine.slots or engine.adapted.slots for engine in engines)
         return [(plan.config, packed.drift(solo(make, plan.config, plan.steps, **options))) for plan, packed in done]
@@ -162,39 +160,87 @@ def _layers(base: FrozenBase, kind: str) -> dict[Any, tuple[str, ...]]:
     return {targets: resolve_targets(base.model, targets, base.trained) for targets in TARGETS[kind]}
 
 
-def quiet(draws: int, **options: Any) -> settings:
-    """So many draws; how long one takes is no failure."""
-    slow = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
-    return settings(max_examples=draws, deadline=None, suppress_health_check=slow, **options)
-
-
 def packs(draws: dict[int, int]) -> pytest.MarkDecorator:
     """Every base with packs of these sizes, each so many times."""
     cases = [pytest.param(kind, size, n, id=f"{kind}-{size}") for kind in SIDES for size, n in draws.items()]
     return pytest.mark.parametrize(("kind", "size", "draws"), cases)
 
 
-def hold(drifts: Any, kind: str, size: int, draws: int, derandomize: bool, **options: str) -> None:
-    @quiet(draws, derandomize=derandomize, database=None)
-    @given(st.data())
-    def check(data: st.DataObject) -> None:
-        found = drifts(data, kind, size, **options)
-        target(max(one.weights for _, one in found), label="drift of the weights")
-        for config, one in found:
-            cold = config.optimizer == "adamw" and config.warmup == 0
-            with open("/tmp/exact/drifts.jsonl", "a") as f:
-                print(json.dumps([kind, size, config.optimizer + " cold" * cold, *one.__dict__.values(), config.target_modules, config.warmup,config.batch_size]), file=f)
-            # assert one.within(**(COLD if cold else FP32)), one
-
-    check()
+Case = tuple[str, int, int]
+"""Base, pack size, draws."""
 
 
-@packs({2: 6, 7: 3, 16: 1})
-def test_packed_equals_solo(drifts: Any, kind: str, size: int, draws: int) -> None:
-    hold(drifts, kind, size, draws, derandomize=True)
+@pytest.fixture
+def hold(drifts: Any, drift: Any, record_property: Any) -> Callable[..., None]:
+    """Hold every trial of so many companies to its solo run; what drifted most is a property of the test."""
+
+    def held(case: Case, limits: tuple[Any, Any], derandomize: bool, **options: str) -> None:
+        kind, size, draws = case
+        seen: list[tuple[bool, Any]] = []
+
+        # the message names the trial; shrinking a company of 21 takes minutes
+        @settings(
+            max_examples=draws,
+            derandomize=derandomize,
+            deadline=None,
+            phases=[Phase.generate],
+            suppress_health_check=list(HealthCheck),
+        )
+        @given(st.data())
+        def check(data: st.DataObject) -> None:
+            for config, one in drifts(data, kind, size, **options):
+                cold = config.optimizer == "adamw" and config.warmup == 0
+                seen.append((cold, one))
+                assert one.within(limits[cold]), (config, one)
+
+        check()
+        for name, wanted in (("steady", False), ("cold", True)):
+            found = [vars(one) for cold, one in seen if cold is wanted]
+            record_property(name, {key: max(one[key] for one in found) for key in found[0]} if found else None)
+            record_property(f"{name} trials", len(found))
+
+    return held
+
+
+def fp32(drift: Any, factor: float = 1) -> tuple[Any, Any]:
+    """The limits of steady and of cold trials: AdamW's first step without warm-up is g / (|g| + 1e-8).
+
+    Where an element's gradient nearly cancels, rounding decides what that is.
+    """
+    steady = {"losses": 1e-6, "weights": 1e-5, "moments": 1e-5, "tensor": 1e-4, "scores": 1e-5}
+    return tuple(drift(**{name: times * factor * limit for name, limit in steady.items()}) for times in (1, 10))  # type: ignore[return-value]
+
+
+def bf16(drift: Any) -> tuple[Any, Any]:
+    """As `fp32`."""
+    return drift(3e-2, 1e-2, 3e-2, 0.3, 5e-2), drift(1e-1, 3e-2, 1e-1, 1.0, 1.5e-1)
+
+
+LIMITS = {"float32": fp32, "bfloat16": bf16}
+MANY = {2: 60, 7: 25, 16: 10}
+
+
+@packs({2: 6, 7: 3, 16: 2})
+def test_packed_equals_solo(hold: Any, drift: Any, kind: str, size: int, draws: int) -> None:
+    hold((kind, size, draws), fp32(drift), derandomize=True)
+
+
+@packs({7: 3})
+def test_packed_is_near_solo_in_bf16(hold: Any, drift: Any, kind: str, size: int, draws: int) -> None:
+    hold((kind, size, draws), bf16(drift), derandomize=True, dtype="bfloat16")
 
 
 @pytest.mark.slow
-@packs({2: 60, 7: 30, 16: 15})
-def test_packed_equals_solo_in_many_draws(drifts: Any, kind: str, size: int, draws: int) -> None:
-    hold(drifts, kind, size, draws, derandomize=False)
+@pytest.mark.parametrize("dtype", LIMITS)
+@packs(MANY)
+def test_packed_is_near_solo_in_many_draws(hold: Any, drift: Any, kind: str, size: int, draws: int, dtype: str) -> None:
+    hold((kind, size, draws), LIMITS[dtype](drift), derandomize=False, dtype=dtype)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", LIMITS)
+@packs(MANY)
+def test_packed_is_near_solo_on_a_gpu(hold: Any, drift: Any, kind: str, size: int, draws: int, dtype: str) -> None:
+    """Kernels differ by shape on a GPU: every product rounds anew, where on a CPU most are the same bit for bit."""
+    limits = bf16(drift) if dtype == "bfloat16" else fp32(drift, factor=10)
+    hold((kind, size, draws), limits, derandomize=False, dtype=dtype, device="cuda")
