@@ -98,9 +98,9 @@ class Drift:
     tensor: float
     scores: float
 
-    def within(self, limits: Drift) -> bool:
+    def within(self, **limits: float) -> bool:
         """Whether no figure is above its limit; NaN is above any."""
-        return all(value <= getattr(limits, name) for name, value in vars(self).items())
+        return all(value <= limits[name] for name, value in vars(self).items())
 
 
 @dataclass(frozen=True)
@@ -159,11 +159,6 @@ def distance(ours: np.ndarray, alone: np.ndarray) -> float:
 def largest(values: Iterable[float]) -> float:
     """NaN when any is; 0 of none."""
     return float(np.max([0.0, *values]))
-
-
-@pytest.fixture(scope="session")
-def drift() -> type[Drift]:
-    return Drift
 
 
 @pytest.fixture(scope="session")

@@ -28,20 +28,15 @@ MIXED = [
 ]  # fmt: skip
 
 
+FP32 = {"losses": 1e-6, "weights": 1e-5, "moments": 1e-5, "tensor": 1e-5, "scores": 1e-5}
+
+
 def config(number: int, **changes: Any) -> TrialConfig:
     return TrialConfig(**({"seed": number, "steps": 12, "eval_every": 6} | MIXED[number % 6] | changes))
 
 
-@pytest.fixture
-def limits(drift: Any) -> Any:
-    """In fp32, also for every single tensor."""
-    return drift(losses=1e-6, weights=1e-5, moments=1e-5, tensor=1e-5, scores=1e-5)
-
-
 @pytest.mark.parametrize("kind", ["classifier", "language_model"])
-def test_pack_of_six_equals_six_solo_runs(
-    kind: str, limits: Any, solo: Any, trace: Any, request: pytest.FixtureRequest
-) -> None:
+def test_pack_of_six_equals_six_solo_runs(kind: str, solo: Any, trace: Any, request: pytest.FixtureRequest) -> None:
     make = request.getfixturevalue(kind)
     engine = make()
     slots = [engine.open(str(number), config(number)) for number in range(6)]
@@ -50,13 +45,13 @@ def test_pack_of_six_equals_six_solo_runs(
     for number, (slot, scores) in enumerate(zip(slots, engine.evaluate(slots, "eval"), strict=True)):
         expected = solo(make, config(number), 12)
         assert expected.losses[-1] != expected.losses[0]
-        assert trace.of(slot, scores).drift(expected).within(limits)
+        assert trace.of(slot, scores).drift(expected).within(**FP32)
 
 
 @pytest.mark.parametrize("kind", ["classifier", "language_model"])
 @pytest.mark.parametrize("number", range(6))
 def test_resumed_on_another_engine_equals_uninterrupted(
-    kind: str, number: int, limits: Any, solo: Any, trace: Any, request: pytest.FixtureRequest
+    kind: str, number: int, solo: Any, trace: Any, request: pytest.FixtureRequest
 ) -> None:
     make = request.getfixturevalue(kind)
     first = make()
@@ -70,7 +65,7 @@ def test_resumed_on_another_engine_equals_uninterrupted(
     for _ in range(7):
         second.train_step(list(second.slots.values()))
     ours = trace.of(moved, second.evaluate([moved], "eval")[0], [middle])
-    assert ours.drift(solo(make, config(number), 12)).within(limits)
+    assert ours.drift(solo(make, config(number), 12)).within(**FP32)
 
 
 def test_accumulating_equals_one_large_batch(classifier: Any, trace: Any) -> None:
