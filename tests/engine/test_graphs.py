@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from lora_sweep.config import ModelConfig, TaskConfig
+from lora_sweep.config import ModelConfig
 from lora_sweep.engine.api import EngineOptions
 from lora_sweep.engine.engine import Engine
 from lora_sweep.engine.graphs import Graphs
 from lora_sweep.model_files import load_tokenizer
 from lora_sweep.models import load_base
 from lora_sweep.records import TrialConfig
+from lora_sweep.task_config import TaskConfig
 from lora_sweep.tasks import prepare_task
 
 
