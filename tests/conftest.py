@@ -68,6 +68,20 @@ def bert_dir(models_dir: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def wide_bert_dir(models_dir: Path) -> Path:
+    """One layer wide enough for rank 256, its weights large enough that attention differs from an average."""
+    import torch
+    from transformers import BertConfig, BertModel
+
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=32, hidden_size=256, num_hidden_layers=1, num_attention_heads=4, intermediate_size=256,
+        max_position_embeddings=64, pad_token_id=0, initializer_range=1 / 16,
+    )  # fmt: skip
+    return _save(BertModel(config, add_pooling_layer=False), models_dir / "wide-bert")
+
+
+@pytest.fixture(scope="session")
 def llama_dir(models_dir: Path) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
