@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import pytest
 import yaml
 
@@ -16,12 +14,7 @@ from lora_sweep.records import EvalPoint, WeightNorms
 from lora_sweep.sweep_file import parse_sweep
 from reports import read_results, render_page
 from reports.advice import RULES, Advice, Situation, advise
-from reports.advice.domains import at_edge, bounded_above, has_room, widened
-from reports.advice.sizes import examples_needed
-from reports.statistics import MeanSample, paired_comparison
-from search_spaces import Space
 
-LABELS = np.arange(400) % 3
 SPACE = {
     "target_modules": {"attention-qv": "attention-qv", "all-linear": "all-linear"},
     "rank": [4, 8, 16],
@@ -50,16 +43,8 @@ def curve(
 FLAT = curve([0.9, 0.6, 0.51, 0.508], [1.0, 0.6, 0.50, 0.499], [0.6, 0.7, 0.75, 0.75])
 
 
-def outcomes(right: int, shift: int = 0, split: str = "eval", step: int = 200) -> pd.DataFrame:
-    hits = np.roll(np.arange(400) < right, shift)
-    predictions = np.where(hits, LABELS, (LABELS + 1) % 3)
-    names = [f"{split}:{i}" for i in range(400)]
-    frame = pd.DataFrame({"example_id": names, "split": split, "step": step, "label": LABELS})
-    return frame.assign(prediction=predictions, logits=list(np.eye(3, dtype=np.float32)[predictions]))
-
-
 @pytest.fixture
-def make_sweep(make_run, make_record, make_info, tmp_path):
+def make_sweep(make_run, make_record, make_info, outcomes, tmp_path):
     """A run with a whole sweep.yaml. A trial is name -> (right answers of 400, or None; settings of its record)."""
 
     number = count()
@@ -88,7 +73,7 @@ def make_sweep(make_run, make_record, make_info, tmp_path):
         )
         for name, (right, settings) in trials.items():
             if right is not None and settings.get("status") != "stopped":
-                run.write_outcomes(name, outcomes(right, (shifts or {}).get(name, 0)))
+                run.write_outcomes(name, outcomes(right, shift=(shifts or {}).get(name, 0)))
         (tmp_path / "train.csv").write_text("text,label\na,b\n")
         sweep = {
             "model": {"name": "some/model"},
@@ -249,20 +234,6 @@ def test_no_edge(make_sweep) -> None:
     assert not said(make_sweep(at_the_edge(3, 12, rank=16, learning_rate=1e-3), space), "edges")
 
 
-def test_domains() -> None:
-    entries = dict(Space.parse(SPACE | {"warmup": {"uniform": [0.1, 0.3]}, "batch_size": {"integer": [8, 16]}}).entries)
-    assert not has_room("dropout", entries["dropout"], "lower") and has_room("dropout", entries["dropout"], "upper")
-    assert widened("dropout", entries["dropout"], "upper") == [0.0, 0.05, 0.1]
-    assert widened("rank", entries["rank"], "lower") == [2, 4, 8, 16]
-    assert widened("alpha", entries["alpha"], "upper") == {"times_rank": [1.0, 2.0, 4.0]}
-    assert widened("warmup", entries["warmup"], "upper") == {"uniform": [0.1, 0.4]}
-    assert widened("batch_size", entries["batch_size"], "upper") == {"integer": [8, 20]}
-    rate = entries["learning_rate"]
-    assert at_edge(7e-3, rate, "upper") and not at_edge(5e-3, rate, "upper") and at_edge(1.5e-4, rate, "lower")
-    assert bounded_above(rate, 0.00512) == {"log_uniform": [1e-4, 0.0052]} and bounded_above(rate, 1e-4) is None
-    assert bounded_above(entries["rank"], 8) == [4, 8] and bounded_above(entries["rank"], 1) is None
-
-
 @pytest.mark.parametrize(("alpha", "speaks"), [(1.0, True), (64.0, True), (16.0, False), (4.0, False), (32.0, False)])
 def test_scaling(make_sweep, alpha, speaks) -> None:
     found = said(make_sweep(several(4, rank=8, alpha=alpha), SPACE | {"alpha": alpha}), "scaling")
@@ -318,17 +289,6 @@ def test_evaluation_size(make_sweep) -> None:
     assert "1 point with 80 % power takes about" in piece.fact and not piece.change and piece.yaml == ""
     clear = {f"t{i}": (380 - 40 * i, {}) for i in range(5)}
     assert not said(make_sweep(clear), "evaluation_size")
-
-
-def test_examples_needed_is_the_rule_for_matched_pairs() -> None:
-    """Connor (1987): (z (p)^0.5 + z' (p - d^2)^0.5)^2 / d^2, with p the share of disagreements, here 10 %."""
-    hits = np.zeros((2, 1000), dtype=np.float32)
-    hits[0, :60], hits[1, 60:100] = 1, 1
-    pair = paired_comparison(MeanSample(hits, "share", binary=True), 1)
-    found, share, gap = examples_needed(pair, 1000, 0.02), 0.1, 0.02
-    expected = (1.96 * share**0.5 + 0.8416 * (share - gap**2) ** 0.5) ** 2 / gap**2
-    assert found == pytest.approx(expected, rel=0.05)
-    assert examples_needed(pair, 1000, 0.0) is None and examples_needed(pair, None, 0.02) is None
 
 
 def test_early_stopping(make_sweep) -> None:
