@@ -1,13 +1,13 @@
 """LoRA on frozen models: layers, injection, packing, merging, PEFT's format. Needs torch alone."""
 
 from lora_sweep.adapters.accounting import ParameterCount, base_parameters, count_parameters
-from lora_sweep.adapters.bank import Bank
+from lora_sweep.adapters.bank import Bank, to_device
 from lora_sweep.adapters.dropout import DropoutStream, stream_key
 from lora_sweep.adapters.layer import LoraLinear, LoraWeights
 from lora_sweep.adapters.model import AdaptedModel
 from lora_sweep.adapters.names import bias_name, is_bias
 from lora_sweep.adapters.peft_format import WEIGHTS_FILE, AdapterFile, read_adapter, save_adapter
-from lora_sweep.adapters.route import Route, to_device
+from lora_sweep.adapters.route import Route
 from lora_sweep.adapters.routing import Routing, Segment
 from lora_sweep.adapters.targets import linear_names, resolve_targets, role_of
 from lora_sweep.adapters.trained import TrainedModule

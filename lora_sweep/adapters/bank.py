@@ -5,13 +5,14 @@
     gradient, rounded (the base's dtype) and the optimizer's moments alike
 
 A column of rows is a stack of matrices, [adapters, rank, in], which one grouped product takes as it is; rounding,
-clipping and optimizer steps are a few operations whatever the number of adapters and layers.
+clipping and the optimizer's step are a few operations on a row, whatever the number of layers.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -48,11 +49,13 @@ class Bank:
     """
 
     def __init__(self, layout: Layout, dtype: torch.dtype, device: torch.device) -> None:
-        self.layout, self.dtype, self.device = layout, dtype, device
+        self.layout, self.device = layout, device
         self.version = 0
         self._free: list[int] = []
         self._extra: dict[str, Tensor] = {}
-        self._allocate(0)
+        self.vector, self.gradient = (torch.zeros((0, layout.size), device=device) for _ in range(2))
+        self.rounded = self.vector if dtype is torch.float32 else self.vector.to(dtype)
+        self.scaling = torch.ones((2, 0, max(1, len(layout.places))), device=device)
 
     def take(self) -> int:
         """The number of a row of zeros, the lowest that is free."""
@@ -83,7 +86,7 @@ class Bank:
         first = numbers[0]
         if numbers == tuple(range(first, first + len(numbers))):
             return Rows(numbers, slice(first, first + len(numbers)))
-        return Rows(numbers, torch.tensor(numbers, device=self.device))
+        return Rows(numbers, to_device(np.array(numbers), self.device))
 
     @torch.no_grad()
     def refresh(self, row: int) -> None:
@@ -92,26 +95,27 @@ class Bank:
             self.rounded[row] = self.vector[row]
 
     def _grow(self) -> None:
-        old = len(self.vector)
-        before = (self.vector, self.gradient, self.rounded, self.scaling, self._extra)
-        self._allocate(max(1, 2 * old))
-        vector, gradient, rounded, scaling, extra = before
-        self.vector[:old], self.gradient[:old], self.scaling[:, :old] = vector, gradient, scaling
-        if self.rounded is not self.vector:
-            self.rounded[:old] = rounded
-        for name, tensor in extra.items():
-            self._extra[name] = torch.zeros_like(self.vector)
-            self._extra[name][:old] = tensor
-        self._free += range(old, len(self.vector))
+        """Double the capacity; when memory runs out on the way, everything is as it was."""
+        old, capacity = len(self.vector), max(1, 2 * len(self.vector))
+        vector, gradient = (self._grown(tensor, capacity) for tensor in (self.vector, self.gradient))
+        rounded = vector if self.rounded is self.vector else self._grown(self.rounded, capacity)
+        scaling = self.scaling.new_ones((2, capacity, self.scaling.shape[2]))
+        scaling[:, :old] = self.scaling
+        extra = {name: self._grown(tensor, capacity) for name, tensor in self._extra.items()}
+        self.vector, self.gradient, self.rounded, self.scaling, self._extra = vector, gradient, rounded, scaling, extra
+        self._free += range(old, capacity)
         self.version += 1
 
-    def _allocate(self, capacity: int) -> None:
-        shape = (capacity, self.layout.size)
-        self.vector, self.gradient = (torch.zeros(shape, device=self.device) for _ in range(2))
-        same = self.dtype is torch.float32
-        self.rounded = self.vector if same else torch.zeros(shape, dtype=self.dtype, device=self.device)
-        self.scaling = torch.ones((2, capacity, max(1, len(self.layout.places))), device=self.device)
-        self._extra = {}
+    def _grown(self, tensor: Tensor, capacity: int) -> Tensor:
+        larger = tensor.new_zeros((capacity, self.layout.size))
+        larger[: len(tensor)] = tensor
+        return larger
+
+
+def to_device(values: np.ndarray, device: torch.device) -> Tensor:
+    """A tensor of these values; the copy to a GPU does not wait for it."""
+    tensor = torch.from_numpy(values)
+    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
 
 
 def column(tensor: Tensor, entry: Entry) -> Tensor:

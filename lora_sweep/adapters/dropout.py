@@ -72,7 +72,7 @@ class KeepTable:
     """Masks of one or several probabilities, one table after the other.
 
     Args:
-        probabilities: of being dropped, each in [0, 1), exact to 2**-16.
+        probabilities: of being dropped, each in [0, 1), exact to 2**-16, at most 1 - 2**-16.
         dtype: of what is masked; 2 or 4 bytes wide.
         device: where.
     """
@@ -80,7 +80,7 @@ class KeepTable:
     def __init__(self, probabilities: Sequence[float], dtype: torch.dtype, device: torch.device) -> None:
         self._integer = {2: torch.int16, 4: torch.int32}[dtype.itemsize]
         bits = _bits()
-        tables = [bits >= round(p * 65536) - 32768 for p in probabilities]
+        tables = [bits >= min(round(p * 65536), 65535) - 32768 for p in probabilities]
         # all ones where an element stays, all zeros where it goes: a bitwise and is the cheapest way to apply it
         self._table = -torch.cat(tables).to(device, self._integer)
         self._starts = {p: i * len(bits) for i, p in enumerate(probabilities)}
@@ -99,6 +99,7 @@ class KeepTable:
         Returns:
             [tokens, features] of an integer type as wide as what is masked: all bits where an element stays.
         """
+        assert features <= WIDEST, f"a layer has {features} features"
         windows = self._table.as_strided((len(self._table) - features + 1, features), (1, 1))
         return windows.index_select(0, starts)
 

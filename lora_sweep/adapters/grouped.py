@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import grouped_mm
 
+from lora_sweep.adapters.bank import Rows
 from lora_sweep.adapters.route import Groups
 
 
@@ -48,24 +49,23 @@ def add_product(out: Tensor, x: Tensor, matrices: Tensor, groups: Groups) -> Non
         out[start:stop].addmm_(x[start:stop], matrix)
 
 
-def add_outer(into: Tensor, index: slice | Tensor, left: Tensor, right: Tensor, groups: Groups) -> None:
+def add_outer(into: Tensor, rows: Rows, left: Tensor, right: Tensor, groups: Groups) -> None:
     """Add left^T right, summed over each group's tokens, to some matrices.
 
     Args:
         into: fp32 [capacity, m, n].
-        index: which of them, one a group.
+        rows: which of them, one a group.
         left: [tokens, m].
         right: [tokens, n].
         groups: of the tokens.
     """
     if _one_kernel(left, right):
-        into[index] += grouped_mm(left.T, right, offs=groups.ends)
+        into[rows.index] += grouped_mm(left.T, right, offs=groups.ends)
         return
     if groups.equal:
-        into[index] += torch.bmm(_batched(left, groups.spans).mT, _batched(right, groups.spans))
+        into[rows.index] += torch.bmm(_batched(left, groups.spans).mT, _batched(right, groups.spans))
         return
-    numbers = range(len(into))[index] if isinstance(index, slice) else index.tolist()
-    for (start, stop), number in zip(groups.spans, numbers, strict=True):
+    for (start, stop), number in zip(groups.spans, rows.numbers, strict=True):
         into[number] += left[start:stop].T @ right[start:stop]
 
 
@@ -74,9 +74,11 @@ def _batched(x: Tensor, groups: Sized) -> Tensor:
     return x.view(len(groups), -1, x.shape[-1])
 
 
+def has_kernel(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether one kernel does all groups: in bf16, on compute capability 9.0 on."""
+    return device.type == "cuda" and dtype is torch.bfloat16 and torch.cuda.get_device_capability(device) >= (9, 0)
+
+
 def _one_kernel(x: Tensor, other: Tensor) -> bool:
-    """Whether the kernel knows these: bf16 on compute capability 9.0 on, every size a multiple of 16 bytes."""
-    if not x.is_cuda or x.dtype is not torch.bfloat16:
-        return False
-    sizes = (x.shape[-1], *other.shape[1:])
-    return torch.cuda.get_device_capability(x.device) >= (9, 0) and all(size % 8 == 0 for size in sizes)
+    # every side must be a multiple of 16 bytes
+    return has_kernel(x.device, x.dtype) and all(size % 8 == 0 for size in (x.shape[-1], *other.shape[1:]))

@@ -186,7 +186,7 @@ def _b(part: Part, place: Place) -> Tensor:
 
 
 def _add_gradient(part: Part, entry: Entry, left: Tensor, right: Tensor, groups: Groups) -> None:
-    add_outer(column(part.bank.gradient, entry), part.rows.index, left, right, groups)
+    add_outer(column(part.bank.gradient, entry), part.rows, left, right, groups)
 
 
 def is_conv1d(module: nn.Module) -> bool:

@@ -14,6 +14,7 @@ from lora_sweep.adapters.bank import Bank
 from lora_sweep.adapters.base_dropout import BaseDropout
 from lora_sweep.adapters.biases import bias_shapes, initialise_biases
 from lora_sweep.adapters.dropout import stream_key
+from lora_sweep.adapters.grouped import has_kernel
 from lora_sweep.adapters.layer import LoraLinear, LoraWeights, linear_shape
 from lora_sweep.adapters.layout import Layout
 from lora_sweep.adapters.names import bias_name, lora_names
@@ -26,7 +27,7 @@ from lora_sweep.errors import AdapterFormatError, AdapterStateError
 from lora_sweep.records import AdapterSpec, WeightNorms
 
 PADDED_RANKS = (16, 64, 256)
-"""What ranks are padded to on a GPU; larger ones to a multiple of the first."""
+"""What ranks are padded to for the grouped kernel; larger ones to a multiple of the first."""
 
 
 class AdaptedModel:
@@ -77,11 +78,15 @@ class AdaptedModel:
             raise AdapterStateError(f"slot {slot} is taken")
         names = self.targets(spec)
         weights = self._allocate(Layout(self.shapes(spec), names, self._padded_rank))
-        initialise_lora(weights, names, seed)
-        initialise_biases(weights, self._layers(names))
-        self._initialise_heads(weights, seed)
-        weights.refresh()
-        self._attach(slot, spec, names, weights)
+        try:
+            initialise_lora(weights, names, seed)
+            initialise_biases(weights, self._layers(names))
+            self._initialise_heads(weights, seed)
+            weights.refresh()
+            self._attach(slot, spec, names, weights)
+        except BaseException:
+            self._release(weights)
+            raise
         return weights
 
     def load(self, slot: int, spec: AdapterSpec, tensors: Mapping[str, Tensor]) -> AdapterWeights:
@@ -112,9 +117,7 @@ class AdaptedModel:
             layer.slots.remove(slot)
             if not layer.slots:
                 _set_module(self.model, name, self._lora.pop(name).base)
-        weights.bank.release(weights.row)
-        if weights.bank.empty:
-            del self._banks[weights.bank.layout.key]
+        self._release(weights)
 
     def targets(self, spec: AdapterSpec) -> tuple[str, ...]:
         """The full names of the layers that `spec` adapts on this base, ranks checked."""
@@ -190,8 +193,8 @@ class AdaptedModel:
             raise AdapterStateError(f"cannot {action} while slot {self.merged} is merged; unmerge it first")
 
     def _padded_rank(self, rank: int) -> int:
-        """On a GPU few different ranks make large groups; up to 16 the padding is free in its tiles."""
-        if self.routing.device.type == "cpu":
+        """For the grouped kernel few different ranks make large groups; up to 16 the padding is free in its tiles."""
+        if not has_kernel(self.routing.device, self.routing.dtype):
             return rank
         return next((level for level in PADDED_RANKS if rank <= level), -(-rank // PADDED_RANKS[0]) * PADDED_RANKS[0])
 
@@ -200,6 +203,11 @@ class AdaptedModel:
         if bank is None:
             bank = self._banks[layout.key] = Bank(layout, self.routing.dtype, self.routing.device)
         return AdapterWeights(layout, bank, bank.take())
+
+    def _release(self, weights: AdapterWeights) -> None:
+        weights.bank.release(weights.row)
+        if weights.bank.empty:
+            del self._banks[weights.bank.layout.key]
 
     def _modules(self) -> Iterable[LoraLinear | TrainedModule]:
         return (*self._lora.values(), *self._heads.values())
@@ -214,14 +222,14 @@ class AdaptedModel:
                     named[full].copy_(fresh[key] if full.rpartition(".")[0] in self.new else value)
 
     def _attach(self, slot: int, spec: AdapterSpec, names: tuple[str, ...], weights: AdapterWeights) -> None:
+        ratios = torch.tensor([[spec.scaling_of(name) for name in names]])
+        scalings = torch.cat([ratios, ratios / (1 - spec.dropout)]) if names else torch.ones((2, 1))
+        weights.bank.scaling[:, weights.row] = scalings.to(weights.bank.device)
+        self.routing.seat(slot, weights.bank, weights.row, spec.dropout)
         for name in names:
             if name not in self._lora:
                 self._lora[name] = self._wrap(name, LoraLinear)
             self._lora[name].slots.add(slot)
-            place = weights.layout.places[name]
-            scalings = torch.tensor([spec.scaling_of(name), spec.scaling_of(name) / (1 - spec.dropout)])
-            weights.bank.scaling[:, weights.row, place.number] = scalings.to(weights.bank.device)
-        self.routing.seat(slot, weights.bank, weights.row, spec.dropout)
         self.slots[slot] = (spec, names, weights)
 
     def _layers(self, names: Iterable[str]) -> dict[str, nn.Module]:

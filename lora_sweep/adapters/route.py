@@ -15,10 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lora_sweep.adapters.bank import Bank
+from lora_sweep.adapters.bank import Bank, to_device
 from lora_sweep.adapters.dropout import KeepTable, window_starts
 from lora_sweep.adapters.layout import Place
 from lora_sweep.errors import AdapterStateError
+
+Composition = tuple[tuple[int, int, int, bool], ...]
+"""Of each segment: its slot, its first row, its last row + 1, and whether masks are drawn in it."""
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,9 @@ class Route:
     """A batch and whose its rows are.
 
     Args:
+        key: what tells it from other routes of the same adapters.
         streams: bool [rows], where masks are drawn.
-        members: ascending; rows of none are the base's alone.
+        members: ascending; rows of none are the base's alone, where nothing is trained in full.
         keep: the masks of all dropouts.
         module_keys: int64 [modules].
 
@@ -115,7 +119,10 @@ class Route:
         row_keys: int64 [rows], what the masks of this step are drawn by.
     """
 
-    def __init__(self, streams: np.ndarray, members: Sequence[Member], keep: KeepTable, module_keys: Tensor) -> None:
+    def __init__(
+        self, key: Composition, streams: np.ndarray, members: Sequence[Member], keep: KeepTable, module_keys: Tensor
+    ) -> None:
+        self.key = key
         self.rows, self.any_streams = len(streams), bool(streams.any())
         self.parts = [Part(run) for run in _runs(members)]
         self._module_keys, device = module_keys, module_keys.device
@@ -130,6 +137,10 @@ class Route:
     def use_row_keys(self, keys: Tensor) -> None:
         """Name the rows of this step, int64 [rows]."""
         self.row_keys = keys
+        self._starts.clear()
+
+    def rest(self) -> None:
+        """Let go of what belongs to this step alone."""
         self._starts.clear()
 
     def tokens(self, x: Tensor) -> int:
@@ -163,9 +174,3 @@ def _runs(members: Sequence[Member]) -> Iterator[list[Member]]:
         run.append(member)
     if run:
         yield run
-
-
-def to_device(values: np.ndarray, device: torch.device) -> Tensor:
-    """A tensor of these values; the copy to a GPU does not wait for it."""
-    tensor = torch.from_numpy(values)
-    return tensor if device.type == "cpu" else tensor.pin_memory().to(device, non_blocking=True)

@@ -17,11 +17,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lora_sweep.adapters.bank import Bank
+from lora_sweep.adapters.bank import Bank, to_device
 from lora_sweep.adapters.dropout import DropoutStream, KeepTable, module_key
-from lora_sweep.adapters.route import Member, Route, to_device
+from lora_sweep.adapters.route import Composition, Member, Route
 
-_ROUTES = 64  # are kept for the steps to come
+_ROUTES = 16  # are kept for the steps to come
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Routing:
         self._base_dropouts: set[float] = set()
         self._keep: KeepTable | None = None
         self._module_keys = torch.zeros(0, dtype=torch.int64, device=device)
-        self._routes: dict[tuple[tuple[int, int, int, bool], ...], Route] = {}
+        self._routes: dict[Composition, Route] = {}
         self._current: Route | None = None
         self._whole: int | None = None
 
@@ -70,12 +70,12 @@ class Routing:
     def seat(self, slot: int, bank: Bank, row: int, dropout: float) -> None:
         """Note where a slot's adapter is, and its dropout in [0, 1)."""
         self._seats[slot] = _Seat(bank, row, dropout)
-        self._forget()
+        self.forget()
 
     def vacate(self, slot: int) -> None:
         """Forget a slot."""
         del self._seats[slot]
-        self._forget()
+        self.forget()
 
     def number(self, module: str, dropout: float = 0.0) -> int:
         """The number of a module in the streams of masks; one that drops the same share for all trials says it."""
@@ -83,7 +83,7 @@ class Routing:
             self._modules[module] = len(self._modules)
             self._module_keys = torch.cat([self._module_keys, module_key(module).to(self.device)])
         self._base_dropouts.add(dropout)
-        self._forget()
+        self.forget()
         return self._modules[module]
 
     def position(self, slot: int) -> tuple[int, int]:
@@ -92,7 +92,8 @@ class Routing:
         seat = self._seats[slot]
         return banks.index(id(seat.bank)), seat.row
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Let go of everything that can be worked out again."""
         self._keep = None
         self._routes.clear()
 
@@ -107,6 +108,7 @@ class Routing:
             yield route
         finally:
             self._current = previous
+            route.rest()
 
     @contextmanager
     def whole(self, slot: int) -> Iterator[None]:
@@ -129,13 +131,13 @@ class Routing:
         if key not in self._routes:
             if len(self._routes) >= _ROUTES:
                 self._routes.clear()
-            self._routes[key] = self._new_route(segments)
+            self._routes[key] = self._new_route(key, segments)
         route = self._routes[key]
         if any(s.dropout for s in segments):
             route.use_row_keys(to_device(_row_keys(segments), self.device))
         return route
 
-    def _new_route(self, segments: Sequence[Segment]) -> Route:
+    def _new_route(self, key: Composition, segments: Sequence[Segment]) -> Route:
         members = []
         streams = np.zeros(segments[-1].stop, dtype=bool)
         for segment in segments:
@@ -143,7 +145,7 @@ class Routing:
             if (seat := self._seats.get(segment.slot)) is not None:
                 dropout = None if segment.dropout is None else seat.dropout
                 members.append(Member(seat.bank, seat.row, segment.start, segment.stop, dropout))
-        return Route(streams, members, self._keep_table(), self._module_keys)
+        return Route(key, streams, members, self._keep_table(), self._module_keys)
 
     def _keep_table(self) -> KeepTable:
         if self._keep is None:

@@ -20,10 +20,10 @@ from lora_sweep.adapters import AdaptedModel, base_parameters, linear_names, rea
 from lora_sweep.engine.api import EngineOptions, SlotState
 from lora_sweep.engine.checkpointing import checkpoint_blocks
 from lora_sweep.engine.graphs import Graphs
-from lora_sweep.engine.memory import as_out_of_memory
+from lora_sweep.engine.memory import as_out_of_memory, forgotten
 from lora_sweep.engine.meter import Meter
 from lora_sweep.engine.objective import Outcome, make_objective
-from lora_sweep.engine.optimizer import optimizer_step, zero_gradients
+from lora_sweep.engine.optimizer import MOMENTS, optimizer_step, zero_gradients
 from lora_sweep.engine.order import DataOrder
 from lora_sweep.engine.passes import PackRows, evaluation_lengths, evaluation_passes, passes, targets_per_example
 from lora_sweep.engine.runner import Runner
@@ -97,6 +97,9 @@ class Engine:
         try:
             if not weights.size:
                 raise InputError(f"trial {trial_id}", "must train something: a LoRA target or a task head")
+            with as_out_of_memory("the adapter's optimizer"):
+                for name in MOMENTS[config.optimizer]:
+                    weights.bank.extra(name)
             slot = Slot(number, trial_id, config, weights, order)
             if state is not None:
                 slot.restore(state)
@@ -141,8 +144,8 @@ class Engine:
             if slot is not None:
                 remaining.remove(slot)
                 failed.append((slot, error))
-        optimizer_step([(slot.weights, slot.config, slot.step) for slot in remaining])
         for slot in remaining:
+            optimizer_step(slot.weights, slot.config, slot.step)
             slot.step += 1
         self.steps += bool(remaining)
         self.trial_steps += len(remaining)
@@ -164,7 +167,7 @@ class Engine:
                 with as_out_of_memory(f"a training pass of {len(part.owner)} rows of {length} tokens"):
                     nll = self.runner.train(slots, split, part, length, weights)
             except OutOfMemoryError as error:
-                return self._shrink(slots, part, length, error)
+                return self._shrink(slots, part, length, forgotten(error))
             losses.index_add_(0, to_device(part.owner, device), nll * to_device(weights, device))
             for owner, start, stop in part.spans():
                 work[owner] += (stop - start) * length
@@ -174,6 +177,11 @@ class Engine:
     def _shrink(
         self, slots: Sequence[Slot], part: PackRows, length: int, error: OutOfMemoryError
     ) -> tuple[Slot | None, OutOfMemoryError]:
+        if self.runner.graphs.recorded:  # their memory goes first, and the pass is tried again as it is
+            self.runner.graphs.clear()
+            self.adapted.routing.forget()
+            torch.cuda.empty_cache()
+            return None, error
         if len(part.owner) == 1:
             return slots[int(part.owner[0])], error
         self.tokens_per_pass = max(length, len(part.owner) * length // 2)

@@ -20,6 +20,7 @@ _logger = logging.getLogger(__name__)
 
 _SEEN = 3  # passes that run as they are before one is recorded: they also warm up every kernel
 _MOST = 16  # recorded passes that are kept
+_REMEMBERED = 1000  # passes whose number is kept
 
 Work = Callable[[Sequence[Tensor]], Sequence[Tensor]]
 """What a pass does with its inputs; whatever else it reads stands at the same addresses in every pass of its key."""
@@ -30,6 +31,7 @@ class _Recorded:
     graph: Any
     inputs: Sequence[Tensor]
     outputs: Sequence[Tensor]
+    work: Work  # keeps what it reads at its address
 
 
 class Graphs:
@@ -54,6 +56,7 @@ class Graphs:
         """Forget every pass; to be called when adapters come or go."""
         self._seen.clear()
         self._recorded.clear()
+        self._pool = None  # a pool whose graphs are gone cannot be used again
 
     def run(self, key: Hashable, inputs: Sequence[Tensor], work: Work) -> Sequence[Tensor]:
         """The outputs of `work` on `inputs`, replayed where it can be.
@@ -66,6 +69,8 @@ class Graphs:
         if not self._enabled:
             return work(inputs)
         if key not in self._recorded:
+            if len(self._seen) > _REMEMBERED:
+                self._seen.clear()
             self._seen[key] += 1
             if self._seen[key] <= _SEEN or not self._record(key, inputs, work):
                 return work(inputs)
@@ -82,6 +87,7 @@ class Graphs:
         static = [tensor.clone() for tensor in inputs]
         graph = torch.cuda.CUDAGraph()
         torch.cuda.synchronize()
+        stream = torch.cuda.current_stream()
         try:
             with torch.cuda.graph(graph, pool=self._pool):
                 outputs = work(static)
@@ -93,7 +99,9 @@ class Graphs:
             self.clear()
             _logger.warning("passes are not recorded as CUDA graphs: %s", error)
             return False
-        self._recorded[key] = _Recorded(graph, static, outputs)
+        finally:
+            torch.cuda.set_stream(stream)  # a recording that fails does not leave its own
+        self._recorded[key] = _Recorded(graph, static, outputs, work)
         while len(self._recorded) > _MOST:
             self._recorded.popitem(last=False)
         return True

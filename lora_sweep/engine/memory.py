@@ -39,6 +39,12 @@ def as_out_of_memory(what: str) -> Iterator[None]:
         ) from None
 
 
+def forgotten(error: OutOfMemoryError) -> OutOfMemoryError:
+    """The error without its past, whose frames hold the activations that did not fit."""
+    error.__context__ = None
+    return error.with_traceback(None)
+
+
 def peak_bytes(device: torch.device) -> int:
     """The device's peak allocation (CUDA) or the process's largest resident set (CPU), in bytes."""
     if device.type == "cuda":

@@ -1,4 +1,4 @@
-"""One optimizer step of a whole pack: a handful of operations an adapter, whatever the number of its layers.
+"""One adapter's optimizer step: a handful of operations, whatever the number of its layers.
 
 AdamW is torch's fused one (arXiv 1711.05101, algorithm 2), which reads and writes everything once; SGD is
 `torch.optim.SGD` without momentum, clipping `torch.nn.utils.clip_grad_norm_`. The tests compare with all three.
@@ -21,20 +21,22 @@ MOMENTS = {"adamw": ("exp_avg", "exp_avg_sq"), "sgd": ()}
 
 _BETAS, _EPS = (0.9, 0.999), 1e-8
 
-Stepping = tuple[AdapterWeights, TrialConfig, int]
-"""An adapter, its configuration and the number of its step, counted from 0."""
-
 
 @torch.no_grad()
-def optimizer_step(pack: Sequence[Stepping]) -> None:
-    """Clip each adapter's gradient by its own norm, update its weights and round them again."""
-    for weights, config, step in pack:
-        bank, row = weights.bank, weights.row
-        shrink = None if config.clip is None else _shrink(bank.gradient[row], config.clip)
-        moments = [bank.extra(name)[row] for name in MOMENTS[config.optimizer]]
-        update = _sgd if config.optimizer == "sgd" else _adamw
-        update(bank.vector[row], bank.gradient[row], moments, config, step, shrink)
-        bank.refresh(row)
+def optimizer_step(weights: AdapterWeights, config: TrialConfig, step: int) -> None:
+    """Clip the gradient by its norm, update the weights and round them again.
+
+    Args:
+        weights: the adapter.
+        config: its trial's.
+        step: the number of the step, counted from 0.
+    """
+    bank, row = weights.bank, weights.row
+    shrink = None if config.clip is None else _shrink(bank.gradient[row], config.clip)
+    moments = [bank.extra(name)[row] for name in MOMENTS[config.optimizer]]
+    update = _sgd if config.optimizer == "sgd" else _adamw
+    update(bank.vector[row], bank.gradient[row], moments, config, step, shrink)
+    bank.refresh(row)
 
 
 def zero_gradients(pack: Sequence[AdapterWeights]) -> None:

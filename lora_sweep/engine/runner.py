@@ -66,7 +66,7 @@ class Runner:
                 return [outcome.nll]
 
             given = [*inputs.values(), weights, route.row_keys]
-            key = (route, *(tuple(tensor.shape) for tensor in given), *(part.bank.version for part in route.parts))
+            key = (route.key, *(tuple(tensor.shape) for tensor in given), *(part.bank.version for part in route.parts))
             (nll,) = self.graphs.run(key, given, work)
         return nll
 

@@ -59,8 +59,54 @@ def test_padded_ranks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (tensor[true == 0] == 0).all() and (tensor[true == 1] != 0).any()
 
 
-def test_ranks_on_a_gpu_are_padded_to_few_levels() -> None:
-    assert model_module.PADDED_RANKS == (16, 64, 256)
+@pytest.mark.parametrize(("rank", "padded"), [(1, 16), (16, 16), (17, 64), (256, 256), (257, 272)])
+def test_ranks_for_the_kernel_are_padded_to_few_levels(rank: int, padded: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapted = make(seeded=False)
+    assert adapted._padded_rank(rank) == rank
+    monkeypatch.setattr(model_module, "has_kernel", lambda *_: True)
+    assert adapted._padded_rank(rank) == padded
+
+
+@pytest.mark.parametrize("allocation", range(5))
+def test_growing_without_memory_leaves_everything_as_it_was(allocation: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapted = AdaptedModel(torch.nn.Sequential(torch.nn.Linear(12, 20)).bfloat16())
+    add(adapted, 0, SPECS[1])
+    weights = adapted.slots[0][2]
+    weights.bank.extra("exp_avg")[weights.row] = 2.5
+    before = {name: tensor.clone() for name, tensor in weights.named.items()}
+    left = [allocation]
+
+    def fails(allocate):
+        def tried(*args, **kwargs):
+            left[0] -= 1
+            if left[0] < 0:
+                raise torch.OutOfMemoryError("no memory")
+            return allocate(*args, **kwargs)
+
+        return tried
+
+    with monkeypatch.context() as patched:
+        for name in ("new_zeros", "new_ones"):
+            patched.setattr(torch.Tensor, name, fails(getattr(torch.Tensor, name)))
+        with pytest.raises(torch.OutOfMemoryError):
+            add(adapted, 1, SPECS[1])
+    assert len(weights.bank.vector) == len(weights.bank.rounded) == 1 and list(adapted.slots) == [0]
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights.named.items())
+    assert (weights.bank.extra("exp_avg") == 2.5).all()
+    add(adapted, 1, SPECS[1])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights.named.items())
+
+
+def test_an_adapter_that_cannot_be_initialised_leaves_its_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    adapted = make(seeded=False)
+    with monkeypatch.context() as patched:
+        patched.setattr(AdaptedModel, "_initialise_heads", lambda *_: 1 / 0)
+        for _ in range(3):
+            with pytest.raises(ZeroDivisionError):
+                add(adapted, 0, SPECS[0])
+    assert not adapted._banks
+    add(adapted, 0, SPECS[0])
+    assert len(adapted.slots[0][2].bank.vector) == 1
 
 
 def test_growing_keeps_what_is_there() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lora_sweep.adapters import grouped
+from lora_sweep.adapters.bank import Rows
 from lora_sweep.adapters.route import Groups
 
 UNEQUAL, EQUAL = (5, 1, 9, 16), (8, 8, 8, 8)
@@ -28,8 +29,8 @@ def everything(x: torch.Tensor, matrices: torch.Tensor, g: torch.Tensor, groups:
     out = g.clone()
     grouped.add_product(out, x, matrices, groups)
     sums = [torch.ones(5, 32, 16, device=x.device) for _ in range(2)]
-    grouped.add_outer(sums[0], torch.tensor(ROWS, device=x.device), x, g, groups)
-    grouped.add_outer(sums[1], slice(1, 5), x, g, groups)
+    grouped.add_outer(sums[0], Rows(ROWS, torch.tensor(ROWS, device=x.device)), x, g, groups)
+    grouped.add_outer(sums[1], Rows((1, 2, 3, 4), slice(1, 5)), x, g, groups)
     return [grouped.product(x, matrices, groups), grouped.product(x, matrices.mT.contiguous().mT, groups), out, *sums]
 
 

@@ -57,6 +57,7 @@ def test_replayed_training_equals_plain_training(dtype: str, llama_dir: Path, te
         assert engine.runner.graphs.recorded == 0
         for _ in range(4):
             engine.train_step(slots)
+        assert (engine.runner.graphs.recorded > 0) == cuda_graphs
         losses.append(torch.stack([torch.stack(slot.losses) for slot in slots]).cpu().numpy())
         states.append([slot.state().weights for slot in slots])
     tolerance = 1e-2 if dtype == "bfloat16" else 1e-5

@@ -57,7 +57,8 @@ def test_pack_steps_as_torch_does(absent: int | None) -> None:
         zero_gradients([weights for _, _, weights in stepping])
         for number, _, weights in stepping:
             weights.fill(weights.bank.gradient, gradients(weights.size, number, step))
-        optimizer_step([(weights, config, step) for _, config, weights in reversed(stepping)])
+        for _, config, weights in reversed(stepping):
+            optimizer_step(weights, config, step)
     for number, config, weights in pack:
         found = weights.flat(weights.bank.vector)
         expected = before[number] if number == absent else torchs(config, before[number], number)

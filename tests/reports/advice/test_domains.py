@@ -9,6 +9,7 @@ from search_spaces import Space
 def test_domains() -> None:
     space = {
         "rank": [4, 8, 16],
+        "alpha": {"times_rank": [1, 2]},
         "dropout": [0.0, 0.05],
         "learning_rate": {"log_uniform": [1e-4, 1e-2]},
         "warmup": {"uniform": [0.1, 0.3]},
