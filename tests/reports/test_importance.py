@@ -115,7 +115,7 @@ def test_what_is_not_known_is_left_out(make_varied) -> None:
     assert part is not None and "over-rank" not in part.marginals and "over-learning_rate" in part.marginals
     assert "are compared at evaluation 4, the last" in part.sentences[0]
     assert get_dynamics_info(replace(results, trials=trials)) and advise(replace(results, trials=trials)) is not None
-    assert savings_texts(replace(results, trials=trials)).rows[0] == ("Trained", "–", "–", "–")
+    assert savings_texts(replace(results, trials=trials)).rows[0] == ("Trained and evaluated", "–", "–", "–")
 
 
 # What the forests find -----------------------------------------------------------------------------------------
