@@ -154,6 +154,7 @@ print(small.step, large.step, engine.tokens_per_pass, bool(torch.isfinite(small.
 """
 
 
+@pytest.mark.slow
 def test_passes_shrink_until_they_fit_the_memory(classifier: Any, bert_dir: Path, tmp_path: Path) -> None:
     """A real limit on the address space: 60,000 rows at once do not fit, in smaller passes they do."""
     import pickle
