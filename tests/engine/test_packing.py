@@ -239,9 +239,9 @@ def test_packed_is_near_solo_in_bf16(hold: Any, kind: str, size: int, draws: int
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@packs({2: 40, 7: 15, 16: 6})
+@packs({2: 16, 7: 6, 16: 3})
 def test_packed_is_near_solo_in_many_draws(hold: Any, kind: str, size: int, draws: int, dtype: str) -> None:
-    hold(kind, size, draws, limits(dtype), derandomize=False, dtype=dtype)
+    hold(kind, size, draws, limits(dtype), derandomize=True, dtype=dtype)
 
 
 @pytest.mark.slow
@@ -258,7 +258,7 @@ def test_limits_leave_room_for_rounding_alone(
         ours, other = (solo(one, plan.config, plan.steps, dtype=dtype) for one in (nudged(make), make))
         return [(plan.config, ours.drift(other))]
 
-    sampled(drifts, 40, limits(dtype), False, f"rounding alone, {kind} {dtype}")
+    sampled(drifts, 15, limits(dtype), True, f"rounding alone, {kind} {dtype}")
 
 
 def nudged(make: Callable[..., Engine]) -> Callable[..., Engine]:
@@ -280,6 +280,6 @@ def nudged(make: Callable[..., Engine]) -> Callable[..., Engine]:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@packs({2: 40, 7: 15, 16: 6})
+@packs({2: 16, 7: 6, 16: 3})
 def test_packed_is_near_solo_on_a_gpu(hold: Any, kind: str, size: int, draws: int, dtype: str) -> None:
     hold(kind, size, draws, limits(dtype, "cuda"), derandomize=False, dtype=dtype, device="cuda")
