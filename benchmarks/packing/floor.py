@@ -11,7 +11,8 @@ T_base: seconds of the frozen base alone, without adapters, on the same token id
     and the backward for gradients of activations. Gradients begin at the outputs of the lowest adapted layers, those
     whose inputs depend on no other adapted layer: a LoRA layer needs the gradient of its output, and below the lowest
     ones nothing needs any. No weight has a gradient, nothing is clipped or updated. Measured, in turns with the packed
-    step, on plain modules over the same weights, in the same dtype, with the same attention.
+    step, on plain modules over the same weights, in the same dtype, with the same attention
+    and by the same library (`adapters/frozen_linear.py`).
 F_base: floating-point operations of that, as `torch.utils.flop_counter` counts them (products and attention). So
     F_base / T_base is the rate at which this base runs on this device at this size.
 F_lora: operations of the LoRA products on the same padded tokens: 6 r (in + out) for each token and adapted layer,
@@ -34,6 +35,7 @@ from typing import Any
 import torch
 
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+from lora_sweep.adapters.frozen_linear import freeze_linear  # noqa: E402
 from lora_sweep.engine.allocator import keep_freed_memory  # noqa: E402
 from lora_sweep.engine.engine import Engine  # noqa: E402
 from lora_sweep.engine.slot import Slot  # noqa: E402
@@ -105,6 +107,7 @@ def measure_model(model: str, arguments: argparse.Namespace, deadline: float) ->
     """Results of every kind of adapter on one base, one list for each."""
     base = build_base(model, arguments.device, resolve_dtype(arguments.dtype, arguments.device))
     plain = same_weights(base)
+    freeze_linear(plain.model.modules())
     batch, length = ROWS.get(model, (2, 256))
     batch, length = arguments.batch or batch, arguments.length or length
     task = synthetic_task(base.task, SHAPES[model].sizes["vocab_size"], length)

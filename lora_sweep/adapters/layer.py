@@ -20,6 +20,7 @@ from torch.autograd.function import once_differentiable
 from lora_sweep.adapters.bank import column, stack
 from lora_sweep.adapters.biases import add_bias_gradients, add_biases
 from lora_sweep.adapters.dropout import keep_, kept
+from lora_sweep.adapters.frozen_linear import product as multiply
 from lora_sweep.adapters.grouped import add_outer, add_product, product
 from lora_sweep.adapters.layout import Entry, Place
 from lora_sweep.adapters.route import Groups, Part, Route
@@ -155,7 +156,7 @@ class _PackedLinear(torch.autograd.Function):
         x, windows, *saved = ctx.saved_tensors
         grad, tokens = grad.contiguous(), _tokens(x)
         weight = ctx.base.weight
-        grad_x = grad @ (weight.T if is_conv1d(ctx.base) else weight) if ctx.needs_input_grad[0] else None
+        grad_x = multiply(grad, weight if is_conv1d(ctx.base) else weight.T) if ctx.needs_input_grad[0] else None
         for (part, place), h in zip(ctx.parts, saved, strict=True):
             span, groups = slice(part.start * ctx.length, part.stop * ctx.length), part.groups(ctx.length)
             g, rows = _tokens(grad)[span], tokens[span]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Collection, Hashable, Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from lora_sweep.adapters.bank import Bank
 from lora_sweep.adapters.base_dropout import BaseDropout
 from lora_sweep.adapters.biases import bias_shapes, initialise_biases
 from lora_sweep.adapters.dropout import stream_key
+from lora_sweep.adapters.frozen_linear import freeze_linear, thaw_linear
 from lora_sweep.adapters.grouped import has_kernel
 from lora_sweep.adapters.layer import LoraLinear, LoraWeights, linear_shape
 from lora_sweep.adapters.layout import Layout
@@ -61,6 +62,7 @@ class AdaptedModel:
         self.merged: int | None = None
         self._lora: dict[str, LoraLinear] = {}
         self._heads = {name: self._wrap(name, TrainedModule) for name in self.trained}
+        freeze_linear(self._frozen())
         if base_dropout:
             for name in [n for n, m in model.named_modules() if isinstance(m, nn.Dropout) and m.p > 0]:
                 if not name.startswith(tuple(f"{head}." for head in self.trained)):  # a head has its own rows only
@@ -169,11 +171,21 @@ class AdaptedModel:
         for name, module in (*self._lora.items(), *self._heads.items()):
             _set_module(self.model, name, module.base)
         self._lora, self._heads, self.slots = {}, {}, {}
+        thaw_linear(self.model.modules())
         return self.model
 
     def plain(self) -> AbstractContextManager[None]:
         """The model with its own modules inside the block, as after `unwrap`; what is merged stays merged."""
         return _Unwrapped(self)
+
+    @contextmanager
+    def thawed(self) -> Iterator[None]:
+        """Frozen layers multiplied by torch itself inside the block, as wherever else the model is run."""
+        thaw_linear(self.model.modules())
+        try:
+            yield
+        finally:
+            freeze_linear(self._frozen())
 
     def norms(self, slot: int) -> WeightNorms:
         """Frobenius norms of one adapter's A, B and update, over all of its layers."""
@@ -208,6 +220,10 @@ class AdaptedModel:
         weights.bank.release(weights.row)
         if weights.bank.empty:
             del self._banks[weights.bank.layout.key]
+
+    def _frozen(self) -> Iterable[nn.Module]:
+        heads = {part for head in self._heads.values() for part in head.modules()}
+        return (module for module in self.model.modules() if module not in heads)
 
     def _modules(self) -> Iterable[LoraLinear | TrainedModule]:
         return (*self._lora.values(), *self._heads.values())

@@ -3,7 +3,8 @@
 One pass over real evaluation examples of one padded length; a language model reads a text, it does not generate, and
 gives the logits of the last position alone where it can: those of all would fill the memory of a large vocabulary.
 `base` and `merged` run on the plain model, without any wrapper of ours; `unmerged` through this package's own layers.
-The three are measured in turns, so that a machine that slows down slows them all.
+All multiply as torch does, whatever the engine trains with. The three are measured in turns, so that a machine that
+slows down slows them all.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ def summary(seconds: Sequence[float]) -> dict[str, float]:
 
 def _trial(session: AnalysisSession, record: TrialRecord, plan: Plan) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
-    with session.loaded([session.adapter(record.trial_id)]) as (slot,):
+    with session.loaded([session.adapter(record.trial_id)]) as (slot,), session.engine.adapted.thawed():
         for size in plan.batch_sizes:
             batch = _batch(session, size)
             times = _times(session, slot.number, batch, plan)

@@ -12,9 +12,10 @@ import torch
 from lora_sweep.adapters import AdapterFile, read_adapter
 from lora_sweep.analysis.holdout import HELD_OUT, holdout_note, with_holdout
 from lora_sweep.engine.api import EngineOptions
-from lora_sweep.engine.engine import Engine, Scores
+from lora_sweep.engine.engine import Engine
 from lora_sweep.engine.order import DataOrder
 from lora_sweep.engine.report import metrics_of
+from lora_sweep.engine.scores import Scores
 from lora_sweep.engine.slot import Slot
 from lora_sweep.errors import InputError
 from lora_sweep.models import load_base

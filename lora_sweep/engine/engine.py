@@ -8,7 +8,6 @@ not depend on its company.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -27,26 +26,12 @@ from lora_sweep.engine.optimizer import MOMENTS, optimizer_step, zero_gradients
 from lora_sweep.engine.order import DataOrder
 from lora_sweep.engine.passes import PackRows, evaluation_lengths, evaluation_passes, passes, targets_per_example
 from lora_sweep.engine.runner import Runner
+from lora_sweep.engine.scores import Scores
 from lora_sweep.engine.slot import Slot
 from lora_sweep.errors import AdapterStateError, InputError, OutOfMemoryError
 from lora_sweep.models import PEFT_TASK, FrozenBase
 from lora_sweep.records import AdapterSpec, TrialConfig
 from lora_sweep.tasks import EncodedSplit, EncodedTask
-
-
-@dataclass(frozen=True)
-class Scores:
-    """What an adapter answered on a split, in the split's order.
-
-    Attributes:
-        logits: fp32 [n, classes]; None for causal-lm.
-        nll_sum: fp32 [n], summed over each example's targets.
-        targets: int64 [n].
-    """
-
-    logits: np.ndarray | None
-    nll_sum: np.ndarray
-    targets: np.ndarray
 
 
 class Engine:
@@ -155,23 +140,22 @@ class Engine:
         """Gradients and losses of one step; on exhausted memory, who (if one row was too much) and why."""
         split = self.task.splits["train"]
         rows = PackRows.of([slot.order.at(slot.step) for slot in slots])
-        targets = self._targets["train"][rows.example]
-        totals = np.bincount(rows.owner, weights=targets, minlength=len(slots))
-        device = self.base.device
-        losses = torch.zeros(len(slots), device=device)
-        work = [0] * len(slots)
+        losses = torch.zeros(len(slots), device=self.base.device)
+        targets = np.bincount(rows.owner, weights=self._targets["train"][rows.example], minlength=len(slots))
+        share = (1 / np.maximum(targets, 1)).astype(np.float32)
+        padded = np.bincount(rows.owner, weights=self.task.bucket_of(split.lengths[rows.example])).astype(int).tolist()
         zero_gradients([slot.weights for slot in slots])
+
         for length, part in passes(self.task, split, rows, self.tokens_per_pass):
-            weights = (1 / np.maximum(totals, 1))[part.owner].astype(np.float32)
+            weights = share[part.owner]
             try:
                 with as_out_of_memory(f"a training pass of {len(part.owner)} rows of {length} tokens"):
                     nll = self.runner.train(slots, split, part, length, weights)
             except OutOfMemoryError as error:
                 return self._shrink(slots, part, length, forgotten(error))
-            losses.index_add_(0, to_device(part.owner, device), nll * to_device(weights, device))
-            for owner, start, stop in part.spans():
-                work[owner] += (stop - start) * length
-        self._note_training(slots, split, rows, losses, work)
+            owner = to_device(part.owner, losses.device)
+            losses.index_add_(0, owner, nll * to_device(weights, losses.device))
+        self._note_training(slots, split, rows, losses, padded)
         return None
 
     def _shrink(
@@ -188,16 +172,16 @@ class Engine:
         return None, error
 
     def _note_training(
-        self, slots: Sequence[Slot], split: EncodedSplit, rows: PackRows, losses: Tensor, work: list[int]
+        self, slots: Sequence[Slot], split: EncodedSplit, rows: PackRows, losses: Tensor, padded: list[int]
     ) -> None:
         tokens = np.bincount(rows.owner, weights=split.lengths[rows.example], minlength=len(slots))
         for i, slot in enumerate(slots):
             slot.losses.append(losses[i])
             slot.tokens += int(tokens[i])
-            slot.padded_tokens += work[i]
-            self.meter.add(slot.trial_id, work[i] * self._training_flops(slot))
+            slot.padded_tokens += padded[i]
+            self.meter.add(slot.trial_id, padded[i] * self._training_flops(slot))
         self.tokens += int(tokens.sum())
-        self.padded_tokens += sum(work)
+        self.padded_tokens += sum(padded)
 
     # Evaluation ------------------------------------------------------------------------------------------------
 

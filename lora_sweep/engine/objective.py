@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy
 
+from lora_sweep.adapters.frozen_linear import product
 from lora_sweep.errors import ModelError
 from lora_sweep.models import FrozenBase
 
@@ -152,7 +153,7 @@ class _ChunkedNll(torch.autograd.Function):
                 change = logits.sub_(total).exp_()
                 change.scatter_add_(1, target, change.new_full(target.shape, -1.0))
                 change *= weights[part, None] if slope is None else slope.mul_(weights[part, None])
-                gradient[part] = change.to(hidden.dtype) @ head.weight
+                gradient[part] = product(change.to(hidden.dtype), head.weight.T)
         ctx.save_for_backward(gradient)
         ctx.mark_non_differentiable(nll)
         return nll @ weights, nll

@@ -57,10 +57,7 @@ def passes(
     """Cut rows into passes, each with its padded length; at least one row a pass."""
     lengths = task.bucket_of(split.lengths[rows.example])
     for length in np.unique(lengths):
-        (positions,) = np.nonzero(lengths == length)
-        per_pass = max(1, tokens_per_pass // int(length))
-        for start in range(0, len(positions), per_pass):
-            yield int(length), rows.take(positions[start : start + per_pass])
+        yield from _cut(rows.take(np.nonzero(lengths == length)[0]), int(length), tokens_per_pass)
 
 
 def evaluation_lengths(task: EncodedTask, split: EncodedSplit) -> np.ndarray:
@@ -74,12 +71,19 @@ def evaluation_lengths(task: EncodedTask, split: EncodedSplit) -> np.ndarray:
 
 
 def evaluation_passes(lengths: np.ndarray, trials: int, tokens_per_pass: int) -> Iterator[tuple[int, PackRows]]:
-    """Passes that show every example of a split to every trial of the pack, by the examples' padded lengths [n]."""
+    """Passes that show every example of a split to every trial of the pack, by the examples' padded lengths [n].
+
+    One trial after the other, so that a pass has few adapters with many rows each.
+    """
     for length in np.unique(lengths):
         (examples,) = np.nonzero(lengths == length)
-        per_pass = max(1, tokens_per_pass // (int(length) * trials))
-        for start in range(0, len(examples), per_pass):
-            yield int(length), PackRows.of([examples[start : start + per_pass]] * trials)
+        yield from _cut(PackRows.of([examples] * trials), int(length), tokens_per_pass)
+
+
+def _cut(rows: PackRows, length: int, tokens_per_pass: int) -> Iterator[tuple[int, PackRows]]:
+    per_pass = max(1, tokens_per_pass // length)
+    for start in range(0, len(rows.owner), per_pass):
+        yield length, rows.take(np.arange(start, min(start + per_pass, len(rows.owner))))
 
 
 def targets_per_example(split: EncodedSplit) -> np.ndarray:

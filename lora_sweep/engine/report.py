@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from lora_sweep.adapters import WEIGHTS_FILE
-from lora_sweep.engine.engine import Engine, Scores
+from lora_sweep.engine.engine import Engine
 from lora_sweep.engine.memory import peak_bytes
 from lora_sweep.engine.schedule import learning_rate_at
+from lora_sweep.engine.scores import Scores
 from lora_sweep.engine.slot import Slot
 from lora_sweep.errors import NonFiniteLossError
 from lora_sweep.records import Cost, EvalPoint, TrialRecord, WeightNorms

@@ -17,10 +17,11 @@ import torch
 
 from lora_sweep.engine.allocator import keep_freed_memory
 from lora_sweep.engine.api import EngineInfo, EngineOptions, Interval, SlotState
-from lora_sweep.engine.engine import Engine, Scores
+from lora_sweep.engine.engine import Engine
 from lora_sweep.engine.memory import peak_bytes
 from lora_sweep.engine.pack import Pack
 from lora_sweep.engine.report import metrics_of
+from lora_sweep.engine.scores import Scores
 from lora_sweep.errors import TrialFailure
 from lora_sweep.models import load_base
 from lora_sweep.records import TrialConfig
@@ -101,7 +102,7 @@ class EngineService:
     def info(self) -> EngineInfo:
         """What the engine is and has done. Never waits for a step to end."""
         engine, device = self._engine, self._engine.base.device
-        threads = torch.get_num_threads()
+        threads = engine.options.threads
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"cpu ({threads} threads)"
         return EngineInfo(
             device=name,

@@ -103,6 +103,7 @@ def _check_listens(address: str) -> None:
 
 
 def _start_local() -> Path:
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch in the engines: huge pages for large tensors
     # ray.init would write a token into the home folder, which turns authentication on for later clusters
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     parent = tempfile.gettempdir()

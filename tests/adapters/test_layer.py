@@ -128,7 +128,8 @@ def test_removing_the_last_adapter_puts_the_plain_layer_back() -> None:
     adapted.remove(0)
     assert isinstance(adapted.model[0], LoraLinear)
     adapted.remove(1)
-    assert type(adapted.model[0]) is nn.Linear
+    assert isinstance(adapted.model[0], nn.Linear)
+    assert type(adapted.unwrap()[0]) is nn.Linear
 
 
 @pytest.mark.parametrize("kind", ["linear", "conv1d"])

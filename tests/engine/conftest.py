@@ -15,7 +15,8 @@ import torch
 
 from lora_sweep.config import ModelConfig
 from lora_sweep.engine.api import EngineOptions, SlotState
-from lora_sweep.engine.engine import Engine, Scores
+from lora_sweep.engine.engine import Engine
+from lora_sweep.engine.scores import Scores
 from lora_sweep.engine.slot import Slot
 from lora_sweep.model_files import load_tokenizer
 from lora_sweep.models import load_base
