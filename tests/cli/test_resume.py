@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import yaml
 
 from lora_sweep.store import RunFolder
@@ -34,6 +35,7 @@ def test_resuming_a_complete_run_changes_nothing(swept, run, lora_sweep):
     assert info["command"].startswith("lora-sweep run")
 
 
+@pytest.mark.slow
 def test_sigterm_interrupts_and_a_running_sweep_is_not_resumed(swept, lora_sweep):
     command = [
         sys.executable,

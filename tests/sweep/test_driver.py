@@ -119,6 +119,7 @@ def test_asha_stops_the_worse_trials(make_sweep, diary, local_ray):
     assert sweep.run.info()["trials"]["stopped"] == len(stopped)
 
 
+@pytest.mark.slow
 def test_tpe_runs_different_configurations(make_sweep, diary, local_ray):
     search = {"algorithm": "tpe", "trials": 3, "seed": 0, "repeats": 2}
     sweep = make_sweep(search=search, budget={"steps": 4, "eval_every": 2})
