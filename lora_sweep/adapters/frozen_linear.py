@@ -62,9 +62,10 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 @cache
 def onednn_is_faster() -> bool:
-    """Whether this processor has AVX-512 and MKL does not use it."""
+    """Whether torch multiplies by MKL, and this processor has AVX-512, which MKL does not use."""
     return (
         torch.backends.cpu.get_cpu_capability() == "AVX512"
+        and torch.backends.mkl.is_available()  # type: ignore[no-untyped-call]
         and torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
         and hasattr(torch.ops.mkldnn, "_linear_pointwise")
         and platform.machine() == "x86_64"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from lora_sweep.adapters import frozen_linear
+from lora_sweep.adapters import AdaptedModel, frozen_linear
 from lora_sweep.adapters.frozen_linear import FrozenLinear, freeze_linear, product, thaw_linear
 
 WITH_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
@@ -83,3 +83,12 @@ def test_freezing_is_undone(onednn: bool) -> None:
     assert [type(module) is FrozenLinear for module in model] == [onednn, False, False]
     thaw_linear(model)
     assert [type(module) for module in model] == [nn.Linear, nn.LayerNorm, nn.Linear]
+
+
+def test_base_is_frozen_but_where_torchs_own_products_are_asked_for(onednn: bool) -> None:
+    adapted = AdaptedModel(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 2)), trained=["1"])
+    head = adapted.model[1].base
+    assert type(adapted.model[0]) is (FrozenLinear if onednn else nn.Linear) and type(head) is nn.Linear
+    with adapted.thawed():
+        assert type(adapted.model[0]) is nn.Linear
+    assert type(adapted.model[0]) is (FrozenLinear if onednn else nn.Linear) and type(head) is nn.Linear

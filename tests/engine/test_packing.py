@@ -35,7 +35,9 @@ TARGETS = {
     "gpt2_model": ["attention", "mlp", "attention-mlp", "all-linear", "mlp.c_proj", ("c_attn", "c_fc")],
 }
 ROOM = 3.0
-"""Between what rounding alone does and what is asserted."""
+"""Between what rounding alone does to a trial and what is asserted of it."""
+MOST = 10.0
+"""Times its limit, whatever rounding alone does."""
 PASS_SIZES = st.sampled_from([40, 200, 16_384])
 
 
@@ -207,7 +209,10 @@ def sampled() -> Callable[..., list[tuple[bool, Any]]]:
                 seen.append((cold, one))
                 if not one.within(**limits[cold]):  # a few trials amplify every rounding: these may go as far
                     least = rounding()
-                    own = {name: max(limit, ROOM * vars(least)[name]) for name, limit in limits[cold].items()}
+                    own = {
+                        name: max(limit, min(MOST * limit, ROOM * vars(least)[name]))
+                        for name, limit in limits[cold].items()
+                    }
                     assert one.within(**own), (config, one, least)
 
         check()
@@ -245,7 +250,7 @@ def limits(dtype: str, device: str = "cpu") -> Sequence[dict[str, float]]:
     return steady, {name: cold * limit for name, limit in steady.items()}
 
 
-@packs({2: 3, 7: 1, 16: 1})
+@packs({2: 5, 7: 2, 16: 1})
 def test_packed_equals_solo(hold: Any, kind: str, size: int, draws: int) -> None:
     hold(kind, size, draws, limits("float32"), derandomize=True)
 
@@ -277,7 +282,7 @@ def test_limits_leave_room_for_rounding_alone(
         return [(plan.config, alone, lambda: alone)]
 
     seen = sampled(drifts, 15, limits(dtype), True, f"rounding alone, {kind} {dtype}")
-    assert all(one.within(**{name: 10 * limit for name, limit in limits(dtype)[cold].items()}) for cold, one in seen)
+    assert all(one.within(**{name: MOST * limit for name, limit in limits(dtype)[cold].items()}) for cold, one in seen)
     assert sum(not one.within(**limits(dtype)[cold]) for cold, one in seen) <= len(seen) / 10
 
 
