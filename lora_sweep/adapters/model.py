@@ -205,10 +205,10 @@ class AdaptedModel:
             raise AdapterStateError(f"cannot {action} while slot {self.merged} is merged; unmerge it first")
 
     def _padded_rank(self, rank: int) -> int:
-        """For the grouped kernel few different ranks make large groups; up to 16 the padding is free in its tiles."""
-        if not has_kernel(self.routing.device, self.routing.dtype):
-            return rank
-        return next((level for level in PADDED_RANKS if rank <= level), -(-rank // PADDED_RANKS[0]) * PADDED_RANKS[0])
+        """Few different ranks make large banks; padding to a multiple of 16, a vector's or tile's width, is free."""
+        if has_kernel(self.routing.device, self.routing.dtype):
+            rank = next((level for level in PADDED_RANKS if rank <= level), rank)
+        return -(-rank // PADDED_RANKS[0]) * PADDED_RANKS[0]
 
     def _allocate(self, layout: Layout) -> AdapterWeights:
         bank = self._banks.get(layout.key)

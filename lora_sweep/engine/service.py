@@ -1,7 +1,7 @@
 """An engine that many threads use at once.
 
-One thread owns the engine. Callers hand it work and wait: `run` asks for a trial's next evaluation, and whatever trials
-are asked for at the same time train together, step by step; trials come and go between two steps.
+One thread makes the engine and owns it. Callers hand it work and wait: `run` asks for a trial's next evaluation, and
+whatever trials are asked for at the same time train together, step by step; trials come and go between two steps.
 """
 
 from __future__ import annotations
@@ -40,19 +40,24 @@ class EngineService:
     """Thread-safe front of an engine.
 
     Args:
-        engine: owned by this service from now on.
+        make: makes the engine. It is called on the service's own thread: where two threads of a process have computed
+            with as many cores as there are, OpenMP lets their helpers sleep between two operations.
         run: where adapters and outcomes of kept evaluations are written; None to write nothing.
+
+    Raises:
+        Exception: whatever `make` raises.
     """
 
-    def __init__(self, engine: Engine, run: RunFolder | None) -> None:
-        self._engine, self._run = engine, run
-        self._pack = Pack(engine, run)
+    def __init__(self, make: Callable[[], Engine], run: RunFolder | None) -> None:
+        self._run = run
         self._calls: list[Callable[[], None]] = []
         self._changed = threading.Condition()
         self._stopping = False
         self._linger_until = 0.0
-        self._thread = threading.Thread(target=self._loop, name="engine", daemon=True)
+        made: Future[Engine] = Future()
+        self._thread = threading.Thread(target=self._work, args=(make, made), name="engine", daemon=True)
         self._thread.start()
+        self._engine = made.result()
 
     def open(self, trial_id: str, config: TrialConfig, state: SlotState | None = None) -> None:
         """Give a trial a slot; a slot that it holds already is given up first.
@@ -145,6 +150,16 @@ class EngineService:
             self._changed.notify_all()
         return future.result()
 
+    def _work(self, make: Callable[[], Engine], made: Future[Engine]) -> None:
+        try:
+            engine = make()
+        except BaseException as error:
+            made.set_exception(error)
+            return
+        self._pack = Pack(engine, self._run)
+        made.set_result(engine)
+        self._loop()
+
     def _loop(self) -> None:
         while self._wait():
             for call in self._taken_calls():
@@ -191,8 +206,11 @@ def build_service(
     Raises:
         ModelError: the base cannot be loaded or does not fit.
     """
-    if options.device == "cpu":
-        torch.set_num_threads(options.threads)
-        keep_freed_memory()
-    base = load_base(model, task.type, task.labels, options.device)
-    return EngineService(Engine(base, task, options), run)
+
+    def make() -> Engine:
+        if options.device == "cpu":
+            torch.set_num_threads(options.threads)
+            keep_freed_memory()
+        return Engine(load_base(model, task.type, task.labels, options.device), task, options)
+
+    return EngineService(make, run)

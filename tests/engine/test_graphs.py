@@ -35,9 +35,10 @@ def test_off_a_gpu_every_pass_runs_as_it_is() -> None:
 def make_engine(folder: Path, files: dict[str, Path], dtype: str, cuda_graphs: bool) -> Engine:
     model = ModelConfig(name=str(folder), dtype=dtype)
     data = {part: str(file) for part, file in files.items()}
-    # one bucket, so that every pass has the same composition
-    config = TaskConfig(type="causal-lm", data=data, prompt="prompt", response="response", max_length=8)
+    # one bucket that holds every response whole, so that every pass has the same composition
+    config = TaskConfig(type="causal-lm", data=data, prompt="prompt", response="response", max_length=25)
     task = prepare_task(config, load_tokenizer(model), seed=0)
+    assert task.buckets == (25,)
     base = load_base(model, task.type, task.labels, "cuda")
     return Engine(base, task, EngineOptions("cuda", 8, 1, "loss", "min", cuda_graphs=cuda_graphs))
 

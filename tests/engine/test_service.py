@@ -26,7 +26,7 @@ def run(tmp_path: Path) -> RunFolder:
 
 
 def test_trials_asked_for_together_train_together(classifier: Any, run: RunFolder) -> None:
-    service = EngineService(classifier(), run)
+    service = EngineService(classifier, run)
     for name in "abc":
         service.open(name, config(seed=ord(name)))
     with ThreadPoolExecutor(3) as pool:
@@ -50,7 +50,7 @@ def test_trials_asked_for_together_train_together(classifier: Any, run: RunFolde
 
 def test_clock_covers_the_work_and_a_probe_is_a_whole_step(classifier: Any) -> None:
     engine = classifier()
-    service = EngineService(engine, None)
+    service = EngineService(lambda: engine, None)
     service.open("a", config(batch_size=32))
     began = time.perf_counter()
     record = service.run("a", False).record
@@ -74,7 +74,7 @@ def test_an_engines_first_steps_are_on_no_trials_bill(classifier: Any) -> None:
         return step(slots)
 
     engine.train_step = train_step
-    service = EngineService(engine, None)
+    service = EngineService(lambda: engine, None)
     for name in "ab":
         service.open(name, config(steps=2))
     record = service.run("a", False).record
@@ -91,7 +91,7 @@ def test_what_fails_in_warming_up_is_told_by_the_trial(classifier: Any) -> None:
         raise ValueError("broken")
 
     engine.train_step = train_step
-    service = EngineService(engine, None)
+    service = EngineService(lambda: engine, None)
     service.open("a", config())
     with pytest.raises(TrialFailure, match="ValueError: broken"):
         service.run("a", False)
@@ -101,7 +101,7 @@ def test_what_fails_in_warming_up_is_told_by_the_trial(classifier: Any) -> None:
 @pytest.mark.parametrize("steps", [4, 1])
 def test_a_diverging_trial_fails_by_itself(classifier: Any, steps: int) -> None:
     """Also when it diverges in the very step before an evaluation: accuracy stays finite, the answers do not."""
-    service = EngineService(classifier(), None)
+    service = EngineService(classifier, None)
     service.open("wild", config(learning_rate=1e30, clip=None, warmup=0.0, eval_every=steps))
     service.open("calm", config(eval_every=steps))
     with ThreadPoolExecutor(2) as pool:
@@ -122,7 +122,7 @@ def test_evaluations_that_only_fit_alone_are_done_alone(classifier: Any) -> None
         return together(slots, split)
 
     engine.evaluate = evaluate
-    service = EngineService(engine, None)
+    service = EngineService(lambda: engine, None)
     for name in "abc":
         service.open(name, config())
     with ThreadPoolExecutor(3) as pool:
@@ -133,7 +133,7 @@ def test_evaluations_that_only_fit_alone_are_done_alone(classifier: Any) -> None
 
 
 def test_closing_wakes_a_run_in_progress(classifier: Any) -> None:
-    service = EngineService(classifier(), None)
+    service = EngineService(classifier, None)
     service.open("a", config(steps=100_000, eval_every=100_000))
     with ThreadPoolExecutor(1) as pool:
         running = pool.submit(service.run, "a", False)
@@ -146,12 +146,12 @@ def test_closing_wakes_a_run_in_progress(classifier: Any) -> None:
 
 def test_a_state_older_than_the_run_folder_keeps_its_next_evaluation(classifier: Any, run: RunFolder) -> None:
     """A crash after an adapter was written and before its state was safe."""
-    service = EngineService(classifier(keep="last"), run)
+    service = EngineService(lambda: classifier(keep="last"), run)
     service.open("a", config(steps=12))
     state = service.run("a", True).state
     service.run("a", False)  # writes step 8, whose state is lost
     service.close("a")
-    other = EngineService(classifier(), run)
+    other = EngineService(classifier, run)
     other.open("a", config(steps=12), state)
     record = other.run("a", False).record
     assert record.step == 8 and set(run.outcomes("a")["step"]) == {8}
