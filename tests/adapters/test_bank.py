@@ -59,12 +59,16 @@ def test_padded_ranks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         assert (tensor[true == 0] == 0).all() and (tensor[true == 1] != 0).any()
 
 
-@pytest.mark.parametrize(("rank", "padded"), [(1, 16), (16, 16), (17, 64), (256, 256), (257, 272)])
-def test_ranks_for_the_kernel_are_padded_to_few_levels(rank: int, padded: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("rank", "plain", "for_kernel"), [(1, 16, 16), (16, 16, 16), (17, 32, 64), (256, 256, 256), (257, 272, 272)]
+)
+def test_ranks_are_padded_to_16_and_for_the_kernel_to_few_levels(
+    rank: int, plain: int, for_kernel: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     adapted = make(seeded=False)
-    assert adapted._padded_rank(rank) == rank
+    assert adapted._padded_rank(rank) == plain
     monkeypatch.setattr(model_module, "has_kernel", lambda *_: True)
-    assert adapted._padded_rank(rank) == padded
+    assert adapted._padded_rank(rank) == for_kernel
 
 
 @pytest.mark.parametrize("allocation", range(5))

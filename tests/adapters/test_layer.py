@@ -80,7 +80,8 @@ def test_gradients_equal_autograd_of_the_equation(kind: str) -> None:
     for slot, (a, b) in enumerate(leaves):
         found = adapted.slots[slot][2].gradients
         for name, leaf in zip(lora_names("0"), (a, b), strict=True):
-            torch.testing.assert_close(found[name], leaf.grad)
+            # padded ranks add in another order: elements that cancel are off by a rounding of the largest
+            torch.testing.assert_close(found[name], leaf.grad, rtol=1.3e-6, atol=1e-6 * float(leaf.grad.abs().max()))
     assert all(p.grad is None for p in layer.base.parameters())
 
 
