@@ -45,7 +45,7 @@ test-gpu: $(VENV)/.dev models
 	$(PYTEST) -m gpu
 
 bench-gpu: $(VENV)/.dev
-	$(BIN)/python benchmarks/packing/everything.py --device cuda --minutes 10
+	$(BIN)/python benchmarks/packing/everything.py --device cuda --minutes 9
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

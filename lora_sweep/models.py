@@ -56,6 +56,18 @@ class FrozenBase:
         return next(self.model.parameters()).dtype
 
 
+def choose_attention(device: str) -> str:
+    """The attention of a base on a device, by its name in Transformers.
+
+    On a CPU the backward of the fused one is slow in bf16. On a GPU cuDNN's is switched off for this process: torch
+    takes it first on Hopper from 2.11 on, and it plans anew, for about a second, for every shape that it meets.
+    """
+    if not device.startswith("cuda"):
+        return "eager"
+    torch.backends.cuda.enable_cudnn_sdp(False)
+    return "sdpa"
+
+
 def load_base(config: ModelConfig, task: TaskType, labels: tuple[str, ...] = (), device: str = "cpu") -> FrozenBase:
     """Load a base for a task, frozen, in the dtype that `config` asks for.
 
@@ -71,7 +83,7 @@ def load_base(config: ModelConfig, task: TaskType, labels: tuple[str, ...] = (),
     source = model_source(config)
     dtype = resolve_dtype(config.dtype, device)
     _check_fits(config, task, labels, dtype, device)
-    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": "eager" if device == "cpu" else "sdpa"}
+    options: dict[str, Any] = {"dtype": dtype, "attn_implementation": choose_attention(device)}
     options |= _task_options(task, labels)
     model, info = _from_pretrained(config, task, source, options | {"output_loading_info": True})
     model.config.use_cache = False

@@ -124,8 +124,18 @@ class _FlopCounter(TorchDispatchMode):
                 return parts
         out = func(*args, **kwargs)
         if formula is not None:
-            self.total += formula(*args, **kwargs, out_val=out)
+            self.total += formula(*_with_all_heads(func, args), **kwargs, out_val=out)
         return out
+
+
+def _with_all_heads(func: Any, args: Any) -> Any:
+    """Arguments of an operation; of attention with as many heads of keys as of queries: older formulas want that."""
+    name = func._overloadpacket.__name__
+    if "scaled_dot_product" not in name:
+        return args
+    first = 1 if name.endswith("backward") else 0
+    before, query, keys, rest = args[:first], args[first], args[first + 1 : first + 3], args[first + 3 :]
+    return (*before, query, *(t[:, :1].expand(-1, query.shape[1], -1, -1) for t in keys), *rest)
 
 
 def _begin_gradient(_module: nn.Module, _inputs: Any, output: Tensor) -> None:

@@ -44,9 +44,9 @@ from lora_sweep.models import FrozenBase, resolve_dtype  # noqa: E402
 from packing.bare import BareBase, lora_flops, padded_tokens  # noqa: E402  the path must be there before
 from packing.data import synthetic_task  # noqa: E402
 from packing.ours import make_engine, opened, packed_step, step_batches, trial_config  # noqa: E402
-from packing.results import Report, common_arguments, note, say, settings_of, shown, spread, table  # noqa: E402
+from packing.results import Report, common_arguments, failure, note, say, settings_of, shown, spread, table  # noqa: E402
 from packing.shapes import SHAPES, build_base, same_weights  # noqa: E402
-from packing.timing import Contender, Timed, free, interleave  # noqa: E402
+from packing.timing import Timed, free, interleave  # noqa: E402
 
 HEADER = ("model", "rows", "targets", "rank", "dropout", "pack", "packed ms", "base ms", "LoRA share", "packed/floor")
 ADAPTERS = (("attention-qv", 8), ("all-linear", 16), ("all-linear", 64))
@@ -126,15 +126,20 @@ def measure_model(model: str, arguments: argparse.Namespace, deadline: float) ->
 def measure(
     engine: Engine, plain: FrozenBase, cell: FloorCell, arguments: argparse.Namespace, deadline: float
 ) -> list[dict[str, Any]]:
-    """Packed steps and the bare base in turns, for every size of pack."""
-    configs = [
-        trial_config(cell.rank, cell.targets, cell.dropout, cell.batch, seed) for seed in range(max(arguments.packs))
-    ]
-    try:
-        with opened(engine, configs) as slots:
-            return _in_turns(engine, slots, plain, cell, arguments, deadline)
-    except OutOfMemoryError as error:
-        return [asdict(cell) | {"failed": str(error)}]
+    """A packed step and the bare base in turns, for one size of pack after the other."""
+    results = []
+    for pack in arguments.packs:
+        configs = [trial_config(cell.rank, cell.targets, cell.dropout, cell.batch, seed) for seed in range(pack)]
+        try:
+            with opened(engine, configs) as slots:
+                figures = _in_turns(engine, slots, plain, cell, arguments, deadline)
+        except OutOfMemoryError as error:
+            figures = {"failed": str(error)}
+        except Exception as error:  # the other cells are worth having
+            figures = {"failed": failure(error)}
+        results.append(asdict(cell) | {"pack": pack} | figures)
+        free(plain.device)
+    return results
 
 
 def _in_turns(
@@ -144,35 +149,26 @@ def _in_turns(
     cell: FloorCell,
     arguments: argparse.Namespace,
     deadline: float,
-) -> list[dict[str, Any]]:
+) -> dict[str, Any]:
     adapted = engine.adapted.targets(slots[0].config)
-    batches = {pack: step_batches(engine, slots[:pack]) for pack in arguments.packs}
-    bare = BareBase(plain, adapted, batches[arguments.packs[0]])
-    contenders: dict[str, Contender] = {}
-    for pack in arguments.packs:
-        contenders[f"packed {pack}"] = packed_step(engine, slots[:pack], same_rows=True)
-        contenders[f"base {pack}"] = bare.step(batches[pack])
+    batches = step_batches(engine, slots)
+    tokens = padded_tokens(batches)
+    bare = BareBase(plain, adapted, batches)
+    contenders = {"packed": packed_step(engine, slots, same_rows=True), "base": bare.step(batches)}
     timed = interleave(contenders, plain.device, arguments.turn, arguments.rounds, deadline)
-    results = []
-    for pack in arguments.packs:
-        tokens = padded_tokens(batches[pack])
-        result: dict[str, Any] = {"pack": pack, "passes": len(batches[pack]), "padded_tokens": tokens}
-        failed = [timed.failed[name] for name in (f"packed {pack}", f"base {pack}") if name in timed.failed]
-        if failed:
-            result["failed"] = failed[0]
-        else:
-            lora = lora_flops(plain, adapted, bare.lowest, cell.rank, tokens)
-            result |= _figures(timed, pack, bare.flops(batches[pack]), lora)
-        results.append(asdict(cell) | result)
+    result: dict[str, Any] = {"passes": len(batches), "padded_tokens": tokens}
+    if timed.failed:
+        result["failed"] = next(iter(timed.failed.values()))
+    else:
+        result |= _figures(timed, bare.flops(batches), lora_flops(plain, adapted, bare.lowest, cell.rank, tokens))
     bare.close()
-    return results
+    return result
 
 
-def _figures(timed: Timed, pack: int, base_flops: int, lora: int) -> dict[str, Any]:
-    packed_name, base_name = f"packed {pack}", f"base {pack}"
+def _figures(timed: Timed, base_flops: int, lora: int) -> dict[str, Any]:
     share = lora / base_flops
-    ratios = [one / (1 + share) for one in timed.ratios(packed_name, base_name, lambda turn: turn.seconds_per_call)]
-    packed, base = (spread([turn.seconds_per_call for turn in timed.turns[name]]) for name in (packed_name, base_name))
+    ratios = [one / (1 + share) for one in timed.ratios("packed", "base", lambda turn: turn.seconds_per_call)]
+    packed, base = (spread([turn.seconds_per_call for turn in timed.turns[name]]) for name in ("packed", "base"))
     return {
         "packed_seconds": packed,
         "base_seconds": base,

@@ -33,12 +33,13 @@ from packing import footprint  # noqa: E402
 from packing.cells import GRIDS, Cell, chosen  # noqa: E402
 from packing.data import synthetic_task  # noqa: E402
 from packing.ours import make_engine, opened, packed_step, trial_config  # noqa: E402
-from packing.results import Report, common_arguments, note, say, settings_of, table  # noqa: E402
+from packing.results import Report, common_arguments, failure, note, say, settings_of, table  # noqa: E402
 from packing.shapes import SHAPES, build_base  # noqa: E402
 from packing.theirs import peft_step, variants  # noqa: E402
 from packing.timing import free  # noqa: E402
 
-STEPS = 3
+STEPS = 5
+"""A GPU's recorded pass is replayed in the last one."""
 HEADER = ("cell", "pack", "engine", "PEFT, one", "PEFT, processes", "engine / processes")
 
 
@@ -135,6 +136,8 @@ def _caught(*arguments: Any) -> int | str:
             return peak_of(*arguments)
     except OutOfMemoryError as error:
         return str(error)
+    except Exception as error:  # the other cells are worth having
+        return failure(error)
     finally:
         free(device)
 

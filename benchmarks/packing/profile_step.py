@@ -30,7 +30,7 @@ from lora_sweep.models import resolve_dtype  # noqa: E402
 from packing.cells import Cell  # noqa: E402
 from packing.data import synthetic_task  # noqa: E402
 from packing.ours import make_engine, opened, packed_step, trial_config  # noqa: E402
-from packing.results import Report, common_arguments, say, settings_of, table  # noqa: E402
+from packing.results import Report, common_arguments, failure, say, settings_of, table  # noqa: E402
 from packing.shapes import SHAPES, build_base  # noqa: E402
 from packing.timing import free, synchronize  # noqa: E402
 
@@ -62,6 +62,8 @@ def main() -> None:
                     result |= profiled(cell, arguments)
             except OutOfMemoryError as error:
                 result["failed"] = str(error)
+            except Exception as error:  # the other cells are worth having
+                result["failed"] = failure(error)
             free(torch.device(arguments.device))
         report.add(result)
         say(text(cell, result) + "\n")

@@ -10,6 +10,7 @@ import re
 import statistics
 import subprocess
 import sys
+import traceback
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -51,6 +52,12 @@ class Report:
         """Write what is there."""
         self.file.parent.mkdir(parents=True, exist_ok=True)
         self.file.write_text(json.dumps(self.content, indent=1) + "\n", encoding="utf-8")
+
+
+def failure(error: Exception) -> str:
+    """What a cell has in place of its figures when something unforeseen went wrong: the error and where it was."""
+    *_, place = traceback.extract_tb(error.__traceback__)
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]} ({Path(place.filename).name}:{place.lineno})"
 
 
 def circumstances(device: str) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import torch
 import transformers
 from torch import nn
 
-from lora_sweep.models import FrozenBase, TaskType, called_linear, head_modules
+from lora_sweep.models import FrozenBase, TaskType, called_linear, choose_attention, head_modules
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def build_base(name: str, device: str, dtype: torch.dtype) -> FrozenBase:
 
     Args:
         name: a key of SHAPES.
-        device: `cpu` or `cuda`.
+        device: `cpu`, `cuda` or `meta`.
         dtype: of its weights.
     """
     shape = SHAPES[name]
@@ -98,9 +98,7 @@ def build_base(name: str, device: str, dtype: torch.dtype) -> FrozenBase:
     auto = transformers.AutoModelForSequenceClassification if classification else transformers.AutoModelForCausalLM
     torch.manual_seed(0)
     with torch.device(device):
-        # attention as `load_base` chooses it
-        attention = "eager" if device == "cpu" else "sdpa"
-        model = cast(Any, auto).from_config(config, dtype=dtype, attn_implementation=attention)
+        model = cast(Any, auto).from_config(config, dtype=dtype, attn_implementation=choose_attention(device))
     model.config.use_cache = False
     model.requires_grad_(False).eval()
     head = head_modules(model, shape.task)

@@ -35,7 +35,7 @@ from lora_sweep.models import FrozenBase, resolve_dtype  # noqa: E402
 from packing.cells import GRIDS, Cell, chosen  # noqa: E402
 from packing.data import synthetic_task  # noqa: E402
 from packing.ours import make_engine, opened, packed_step, trial_config  # noqa: E402
-from packing.results import Report, common_arguments, note, say, settings_of, shown, spread, table  # noqa: E402
+from packing.results import Report, common_arguments, failure, note, say, settings_of, shown, spread, table  # noqa: E402
 from packing.shapes import SHAPES, build_base, same_weights  # noqa: E402
 from packing.theirs import peft_step, variants  # noqa: E402
 from packing.timing import Contender, Timed, Turn, free, interleave  # noqa: E402
@@ -92,6 +92,8 @@ def measured(cells: tuple[Cell, ...], arguments: argparse.Namespace, deadline: f
                 figures = measure(base, cell, arguments, number < arguments.concurrent, deadline)
         except OutOfMemoryError as error:
             figures = {"failed": str(error)}
+        except Exception as error:  # the other cells are worth having
+            figures = {"failed": failure(error)}
         free(base.device)
         slowest = max(slowest, time.monotonic() - start)
         yield asdict(cell) | figures | {"cell_seconds": round(time.monotonic() - start, 1)}

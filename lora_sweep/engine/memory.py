@@ -11,11 +11,13 @@ import torch
 
 from lora_sweep.errors import OutOfMemoryError
 
-# the last two are what oneDNN says when it gets no memory
-_CPU_MESSAGES = (
+# two are what CUDA and cuBLAS say by themselves, the last two what oneDNN says when it gets no memory
+_MESSAGES = (
     "can't allocate memory",
     "not enough memory",
     "Cannot allocate memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
     "could not create a primitive",
     "could not create a memory",
 )
@@ -32,7 +34,7 @@ def as_out_of_memory(what: str) -> Iterator[None]:
         yield
     except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
         plain = isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError)
-        if plain and not any(message in str(error) for message in _CPU_MESSAGES):
+        if plain and not any(message in str(error) for message in _MESSAGES):
             raise
         raise OutOfMemoryError(
             f"out of memory in {what}: {str(error).splitlines()[0] if str(error) else error!r}"

@@ -56,6 +56,8 @@ class Runner:
         with self.adapted.routing.segmented(segments) as route:
             batch = self._batch(split, part.example, length)
             weights = to_device(row_weights.astype(np.float32), self.device)
+            for part_of_bank in route.parts:
+                part_of_bank.groups(length)  # copied to the device here, which a recording must not do
             inputs = {name: tensor for name, tensor in vars(batch).items() if tensor is not None}
 
             def work(tensors: Sequence[Tensor]) -> Sequence[Tensor]:

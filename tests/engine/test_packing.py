@@ -306,7 +306,7 @@ def nudged(make: Callable[..., Engine], nudge: int) -> Callable[..., Engine]:
             for parameter in engine.base.model.parameters():
                 sign = 2 * torch.randint(0, 2, parameter.shape, generator=rng) - 1
                 chosen = torch.rand(parameter.shape, generator=rng) < share
-                parameter.copy_(parameter.float() * (1 + size * sign * chosen))
+                parameter.copy_(parameter.float() * (1 + size * sign * chosen).to(parameter.device))
         return engine
 
     return made
