@@ -5,7 +5,7 @@
 #   make lint         ruff and mypy
 #   make test-slow    the tests with real models or of several minutes
 #   make test-gpu     the tests that need a CUDA device
-#   make bench-gpu    those tests and the engine's benchmarks on a CUDA device, ten minutes
+#   make bench-gpu    most of those tests and the engine's benchmarks on a CUDA device, ten minutes
 #   make clean        remove .venv and caches; runs stay
 
 PYTHON ?= python3

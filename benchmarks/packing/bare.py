@@ -68,9 +68,11 @@ class BareBase:
             return hook
 
         handles = [module.register_forward_hook(look(name)) for name, module in modules.items()]
-        self._objective(*batches[0])
-        for handle in handles:
-            handle.remove()
+        try:
+            self._objective(*batches[0])
+        finally:
+            for handle in handles:
+                handle.remove()
         return tuple(lowest)
 
 

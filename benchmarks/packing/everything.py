@@ -29,6 +29,9 @@ from pathlib import Path
 
 import torch
 
+sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[2])]
+from packing.results import UNFORESEEN  # noqa: E402  the path must be there before
+
 TEST_OPTIONS = ("-m", "gpu", "-k", "not near_solo", "--maxfail", "3", "--tb", "short")
 """The many draws of `make test-gpu` take longer than there is."""
 HERE = Path(__file__).parent
@@ -129,6 +132,8 @@ def run(part: Part, seconds: float, limit: float, output: Path) -> str:
     took = f"after {time.monotonic() - start:.0f} s"
     if code is None:
         return f"{'failed: ' if part.name == 'tests' else ''}cut off {took}; what it had is written"
+    if (figures := output / f"{part.name}.json").exists() and UNFORESEEN in figures.read_text(encoding="utf-8"):
+        return f"failed in a cell {took}"
     return f"done {took}" if code in (0, 5) else f"failed with exit code {code} {took}"  # pytest's 5: no tests
 
 

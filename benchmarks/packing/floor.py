@@ -28,6 +28,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -153,16 +154,14 @@ def _in_turns(
     adapted = engine.adapted.targets(slots[0].config)
     batches = step_batches(engine, slots)
     tokens = padded_tokens(batches)
-    bare = BareBase(plain, adapted, batches)
-    contenders = {"packed": packed_step(engine, slots, same_rows=True), "base": bare.step(batches)}
-    timed = interleave(contenders, plain.device, arguments.turn, arguments.rounds, deadline)
     result: dict[str, Any] = {"passes": len(batches), "padded_tokens": tokens}
-    if timed.failed:
-        result["failed"] = next(iter(timed.failed.values()))
-    else:
-        result |= _figures(timed, bare.flops(batches), lora_flops(plain, adapted, bare.lowest, cell.rank, tokens))
-    bare.close()
-    return result
+    with closing(BareBase(plain, adapted, batches)) as bare:
+        contenders = {"packed": packed_step(engine, slots, same_rows=True), "base": bare.step(batches)}
+        timed = interleave(contenders, plain.device, arguments.turn, arguments.rounds, deadline)
+        if timed.failed:
+            return result | {"failed": next(iter(timed.failed.values()))}
+        lora = lora_flops(plain, adapted, bare.lowest, cell.rank, tokens)
+        return result | _figures(timed, bare.flops(batches), lora)
 
 
 def _figures(timed: Timed, base_flops: int, lora: int) -> dict[str, Any]:

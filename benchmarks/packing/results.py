@@ -22,6 +22,8 @@ import transformers
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "benchmarks" / "results"
+UNFORESEEN = "unforeseen: "
+"""Begins the failure of a cell that is no want of memory."""
 
 
 class Report:
@@ -57,7 +59,8 @@ class Report:
 def failure(error: Exception) -> str:
     """What a cell has in place of its figures when something unforeseen went wrong: the error and where it was."""
     *_, place = traceback.extract_tb(error.__traceback__)
-    return f"{type(error).__name__}: {' '.join(str(error).split())[:300]} ({Path(place.filename).name}:{place.lineno})"
+    message = " ".join(str(error).split())[:300]
+    return f"{UNFORESEEN}{type(error).__name__}: {message} ({Path(place.filename).name}:{place.lineno})"
 
 
 def circumstances(device: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ from lora_sweep.errors import AdapterFormatError, AdapterStateError
 from lora_sweep.records import AdapterSpec, WeightNorms
 
 PADDED_RANKS = (16, 64, 256)
-"""What ranks are padded to for the grouped kernel; larger ones to a multiple of the first."""
+"""What ranks are padded to for the grouped kernel; larger ones, and all elsewhere, to a multiple of the first."""
 
 
 class AdaptedModel:

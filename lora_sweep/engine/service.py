@@ -57,7 +57,11 @@ class EngineService:
         made: Future[Engine] = Future()
         self._thread = threading.Thread(target=self._work, args=(make, made), name="engine", daemon=True)
         self._thread.start()
-        self._engine = made.result()
+        try:
+            self._engine = made.result()
+        except BaseException:  # an interruption, perhaps, while the engine is still being made
+            self._stopping = True
+            raise
 
     def open(self, trial_id: str, config: TrialConfig, state: SlotState | None = None) -> None:
         """Give a trial a slot; a slot that it holds already is given up first.
@@ -153,10 +157,10 @@ class EngineService:
     def _work(self, make: Callable[[], Engine], made: Future[Engine]) -> None:
         try:
             engine = make()
+            self._pack = Pack(engine, self._run)
         except BaseException as error:
             made.set_exception(error)
             return
-        self._pack = Pack(engine, self._run)
         made.set_result(engine)
         self._loop()
 
@@ -207,10 +211,12 @@ def build_service(
         ModelError: the base cannot be loaded or does not fit.
     """
 
+    if options.device == "cpu":
+        keep_freed_memory()  # before there is another thread, which would have memory of its own
+
     def make() -> Engine:
         if options.device == "cpu":
             torch.set_num_threads(options.threads)
-            keep_freed_memory()
         return Engine(load_base(model, task.type, task.labels, options.device), task, options)
 
     return EngineService(make, run)

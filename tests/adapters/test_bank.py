@@ -40,10 +40,12 @@ def outputs_and_gradients(adapted: AdaptedModel) -> tuple[torch.Tensor, list[tor
     return torch.stack([found[slot] for slot in sorted(slots)]), [w.flat(w.bank.gradient) for w in weights]
 
 
-def test_padded_ranks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a GPU: ranks 1, 2, 5 and 7 in one bank of rank 8."""
+@pytest.mark.parametrize("padding", [8, 16])
+def test_padded_ranks_change_nothing(padding: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks 1, 2, 5 and 7 in one bank, against a bank for each."""
+    monkeypatch.setattr(AdaptedModel, "_padded_rank", lambda _self, rank: rank)
     alone, expected = outputs_and_gradients(make())
-    monkeypatch.setattr(AdaptedModel, "_padded_rank", lambda _self, rank: 8)
+    monkeypatch.setattr(AdaptedModel, "_padded_rank", lambda _self, _rank: padding)
     padded = make()
     assert len({id(weights.bank) for _, _, weights in padded.slots.values()}) == 1
     out, found = outputs_and_gradients(padded)

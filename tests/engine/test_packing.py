@@ -164,7 +164,7 @@ def drifts(request: pytest.FixtureRequest, solo: Any, trace: Any) -> Callable[..
             (
                 plan.config,
                 packed.drift(solo(make, plan.config, plan.steps, **options)),
-                lambda plan=plan: worst(rounding_alone(solo, make, plan, n, **options) for n in range(NUDGES)),
+                lambda plan=plan: worst(roundings_alone(solo, make, plan, NUDGES, **options)),
             )
             for plan, packed in done
         ]
@@ -172,10 +172,10 @@ def drifts(request: pytest.FixtureRequest, solo: Any, trace: Any) -> Callable[..
     return drawn
 
 
-def rounding_alone(solo: Any, make: Callable[..., Engine], plan: Plan, nudge: int, **options: str) -> Any:
-    """How far a trial goes when nothing but a rounding of the base's weights differs; each nudge rounds otherwise."""
+def roundings_alone(solo: Any, make: Callable[..., Engine], plan: Plan, nudges: int, **options: str) -> list[Any]:
+    """How far a trial goes when nothing but a rounding of the base's weights differs, in so many ways of rounding."""
     alone = solo(make, plan.config, plan.steps, **options)
-    return solo(nudged(make, nudge), plan.config, plan.steps, **options).drift(alone)
+    return [solo(nudged(make, n), plan.config, plan.steps, **options).drift(alone) for n in range(nudges)]
 
 
 def worst(drifts: Iterable[Any]) -> Any:
@@ -287,7 +287,7 @@ def test_limits_leave_room_for_rounding_alone(
 
     def drifts(data: st.DataObject) -> list[Any]:
         plan = data.draw(plans(kind, _layers(make().base, kind)))
-        alone = rounding_alone(solo, make, plan, 0, dtype=dtype)
+        (alone,) = roundings_alone(solo, make, plan, 1, dtype=dtype)
         return [(plan.config, alone, lambda: alone)]
 
     seen = sampled(drifts, 15, limits(dtype), True, f"rounding alone, {kind} {dtype}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 from lora_sweep.engine.service import EngineService
-from lora_sweep.errors import NonFiniteLossError, OutOfMemoryError, TrialFailure
+from lora_sweep.errors import ModelError, NonFiniteLossError, OutOfMemoryError, TrialFailure
 from lora_sweep.records import TrialConfig
 from lora_sweep.store import RunFolder
 
@@ -46,6 +47,24 @@ def test_trials_asked_for_together_train_together(classifier: Any, run: RunFolde
     service.shutdown()
     with pytest.raises(TrialFailure, match="shut down"):
         service.open("d", config())
+
+
+def test_the_thread_that_makes_the_engine_works_with_it(classifier: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, threads = classifier(), []
+    step = engine.train_step
+    monkeypatch.setattr(engine, "train_step", lambda slots: threads.append(threading.get_ident()) or step(slots))
+    service = EngineService(lambda: threads.append(threading.get_ident()) or engine, None)
+    service.open("a", config())
+    service.run("a", False)
+    assert len(threads) > 4 and len(set(threads)) == 1 and threads[0] != threading.get_ident()
+
+
+def test_what_making_the_engine_raises_is_told() -> None:
+    def make() -> Any:
+        raise ModelError("model", "must be loadable", "nothing", "Choose another.")
+
+    with pytest.raises(ModelError, match="must be loadable"):
+        EngineService(make, None)
 
 
 def test_clock_covers_the_work_and_a_probe_is_a_whole_step(classifier: Any) -> None:

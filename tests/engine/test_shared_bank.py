@@ -1,4 +1,4 @@
-"""Adapters of different ranks in one bank, as on a GPU: the same as alone, with gaps between rows and with NaN."""
+"""Adapters of different ranks in one bank: the same as alone and unpadded, with gaps between rows and with NaN."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ def test_one_bank_equals_solo(
     kind: str, changes: dict[str, Any], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make = request.getfixturevalue(kind)
+    monkeypatch.setattr(AdaptedModel, "_padded_rank", lambda _self, rank: rank)
     alone = [solo(make, config(number, **changes)) for number in range(len(RANKS))]
     request.getfixturevalue("padded")
     engine = make()
