@@ -157,6 +157,7 @@ def _choice(pick: Pick) -> str:
 def _of_several(pick: Pick, ties: TieSet, room: str) -> str:
     """What a choice among the members of a tie set went by, and among how many."""
     costs, by_error = pick.costs or {}, pick.parsimony == "one-standard-error"
+    room = room if len(ties.trial_ids) <= pick.within else ""  # the tie set of all keeps to no limit
     members = int(ties.within_one_error.sum()) if by_error else len(ties.member_ids)
     rule = f" and {'lie' if members > 1 else 'lies'} within one standard error of it" if by_error else ""
     tied = f"{members:,} that cannot be told from the best{room}{rule}" if members > 1 else ""
@@ -202,7 +203,7 @@ def _compared(pick: Pick, ties: TieSet, results: Results) -> str:
     figure = "" if math.isnan(chosen["test_quality"]) else f" Its own figure there is {_evaluated(chosen, results)}."
     compared, out = len(ties.trial_ids), len(ties.trial_ids) - len(ties.member_ids)
     untested = pick.within - compared
-    if untested and not pick.by_name:
+    if untested > 0 and not pick.by_name:
         rest = f"The other {untested:,} were not tested" if untested > 1 else "The other one was not tested"
         figure = f" {rest}: the best may be among them.{figure}" if untested > 1 else f" {rest}.{figure}"
     if compared == 1:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,6 +75,7 @@ def save_adapter(adapted: AdaptedModel, slot: int, folder: Path, base_name: str,
     config = _peft_config(spec, names, adapted.trained, base_name, task_type)
     config["fan_in_fan_out"] = any(_on_conv1d(adapted, name) for name in names)
     (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    shutil.copymode(folder / CONFIG_FILE, part)  # safetensors writes for the owner alone
     part.replace(folder / WEIGHTS_FILE)
     return (folder / WEIGHTS_FILE).stat().st_size
 

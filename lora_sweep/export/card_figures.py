@@ -43,9 +43,10 @@ def headline_text(subject: Subject, check: Check) -> str:
     interval = f", 95 % interval {metric.interval_text(bounds)}" if bounds else ""
     own = subject.recorded_metrics("test").get(metric.name)
     run = f"; in the run {metric.text(own)} in {subject.run_dtype}" if own is not None else ""
+    beside = f"; {_differing(check.agreement)} from the run's" if check.agreement else ""
     return (
         f"through PEFT {check.peft} in {check.dtype}: test {metric.title} {value} on "
-        f"{units.plural(figures.examples or 0, 'example')}{interval}{run}"
+        f"{units.plural(figures.examples or 0, 'example')}{interval}{run}{beside}"
     )
 
 

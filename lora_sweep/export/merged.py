@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ def write_merged(subject: Subject, folder: Path) -> None:
             tokenizer.pad_token = tokenizer.convert_ids_to_tokens(pad_id)
     with without_bars():
         model.save_pretrained(folder)
+    for weights in folder.glob("*.safetensors"):  # written for the owner alone
+        shutil.copymode(folder / "config.json", weights)
     tokenizer.save_pretrained(folder)
 
 

@@ -86,6 +86,7 @@ def test_saved_adapter_gives_the_same_logits_in_peft(
     randomise(adapted.add(0, spec, seed=0))
     kind = "SEQ_CLS" if task == "classification" else "CAUSAL_LM"
     save_adapter(adapted, 0, tmp_path / "adapter", str(path), kind)
+    assert len({file.stat().st_mode for file in (tmp_path / "adapter").iterdir()}) == 1
     with adapted.routing.whole(0), torch.no_grad():
         ours = adapted.model(input_ids=IDS).logits
     theirs = peft.PeftModel.from_pretrained(plain_model(path, task), tmp_path / "adapter").eval()

@@ -53,6 +53,13 @@ def test_a_limit_compares_with_the_best_inside_it(make_tied) -> None:
     assert "keeps to at most 1k parameters, as 1 of 4 candidates do" in found.text
 
 
+def test_a_limit_that_the_pick_keeps_to_leaves_the_comparison_of_all(make_tied) -> None:
+    found = pick(make_tied(), limits=Limits(max_parameters=20_000))
+    assert found.trial_id == "b" and len(found.ties.trial_ids) == 4
+    assert "open to choice, of the 3 that cannot be told from the best." in found.why[0]
+    assert "not tested" not in found.text
+
+
 def test_a_trial_by_name_that_is_ruled_out(make_tied) -> None:
     found = pick(make_tied(), trial="d")
     assert "asked for by its id" in found.text and "That rules it out as the best" in found.text
