@@ -210,7 +210,6 @@ def build_service(
     Raises:
         ModelError: the base cannot be loaded or does not fit.
     """
-
     if options.device == "cpu":
         keep_freed_memory()  # before there is another thread, which would have memory of its own
 
