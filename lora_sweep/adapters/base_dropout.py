@@ -38,10 +38,10 @@ class BaseDropout(nn.Module):
         route = self.routing.of(x)
         if route is None or not route.any_streams:
             return x
-        length = route.tokens(x)
-        streams = route.streams.repeat_interleave(length)
+        tokens = route.tokens(x)
+        streams = route.streams[tokens.row]
         tables = torch.where(streams, route.keep.start(self.base.p), route.keep.start(0.0))
-        dropped = _Dropped.apply(x, route.keep, route.windows(self._number, length) + tables)  # type: ignore[no-untyped-call]
+        dropped = _Dropped.apply(x, route.keep, route.windows(self._number, tokens) + tables)  # type: ignore[no-untyped-call]
         scale = torch.where(streams, 1 / (1 - self.base.p), 1.0).view(*x.shape[:-1], 1)
         return cast(Tensor, (dropped * scale).to(x.dtype))
 

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from lora_sweep.adapters.bank import column
 from lora_sweep.adapters.layout import Place
 from lora_sweep.adapters.names import bias_name
-from lora_sweep.adapters.route import Groups, Part
+from lora_sweep.adapters.route import Part
+from lora_sweep.adapters.tokens import Groups
 from lora_sweep.adapters.weights import AdapterWeights
 
 

@@ -43,19 +43,18 @@ class DropoutStream:
         return (keys * np.uint64(_MIX[1] % (1 << 64))).view(np.int64)
 
 
-def window_starts(row_keys: Tensor, tokens: int, module_keys: Tensor) -> Tensor:
+def window_starts(row_keys: Tensor, positions: Tensor, module_keys: Tensor) -> Tensor:
     """Where the masks of all tokens begin in a table.
 
     Args:
-        row_keys: int64 [rows].
-        tokens: of one row.
+        row_keys: int64 [tokens], of each token's row.
+        positions: int64 [tokens], each token's number within its row.
         module_keys: int64 [modules].
 
     Returns:
-        int64 [modules, rows * tokens], each at least 0 and less than 2**20.
+        int64 [modules, tokens], each at least 0 and less than 2**20.
     """
-    position = torch.arange(tokens, device=row_keys.device) * _STEP
-    z = (row_keys[:, None] + position).flatten() + module_keys[:, None]
+    z = (row_keys + positions * _STEP) + module_keys[:, None]
     z ^= _shifted(z, 33)
     z *= _MIX[0]
     z ^= _shifted(z, 33)

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn.functional import grouped_mm
 
 from lora_sweep.adapters.bank import Rows
-from lora_sweep.adapters.route import Groups
+from lora_sweep.adapters.tokens import Groups
 
 
 def product(x: Tensor, matrices: Tensor, groups: Groups) -> Tensor:

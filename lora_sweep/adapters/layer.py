@@ -23,8 +23,9 @@ from lora_sweep.adapters.dropout import keep_, kept
 from lora_sweep.adapters.frozen_linear import product as multiply
 from lora_sweep.adapters.grouped import add_outer, add_product, product
 from lora_sweep.adapters.layout import Entry, Place
-from lora_sweep.adapters.route import Groups, Part, Route
+from lora_sweep.adapters.route import Part, Route
 from lora_sweep.adapters.routing import Routing
+from lora_sweep.adapters.tokens import Groups
 from lora_sweep.errors import AdapterStateError
 
 
@@ -132,41 +133,41 @@ class _PackedLinear(torch.autograd.Function):
         parts: list[tuple[Part, Place]],
     ) -> Tensor:
         out = cast(Tensor, base(x))
-        length = route.tokens(x)
-        tokens, flat_out = _tokens(x), out.view(-1, out.shape[-1])
-        windows = route.lora_windows(number, length) if any(part.drops for part, _ in parts) else None
+        tokens = route.tokens(x)
+        flat, flat_out = _flat(x), out.view(-1, out.shape[-1])
+        windows = route.lora_windows(number, tokens) if any(part.drops for part, _ in parts) else None
         saved = []
         for part, place in parts:
-            span, groups = slice(part.start * length, part.stop * length), part.groups(length)
-            rows = tokens[span]
+            groups = tokens.groups(part)
+            rows, out_rows = flat[groups.span], flat_out[groups.span]
             if windows is not None and part.drops:
-                rows = kept(rows, route.keep.masks(windows[span], rows.shape[-1]))
+                rows = kept(rows, route.keep.masks(windows[groups.span], rows.shape[-1]))
             h = product(rows, _a(part, place).mT, groups)
-            h *= part.scale(place, length)
-            add_product(flat_out[span], h, _b(part, place).mT, groups)
-            add_biases(flat_out[span], base, part, place, groups)
+            h *= tokens.scale(part, place)
+            add_product(out_rows, h, _b(part, place).mT, groups)
+            add_biases(out_rows, base, part, place, groups)
             saved.append(h)
         ctx.save_for_backward(x, windows, *saved)
-        ctx.base, ctx.route, ctx.parts, ctx.length = base, route, parts, length
+        ctx.base, ctx.keep, ctx.parts, ctx.tokens = base, route.keep, parts, tokens
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, windows, *saved = ctx.saved_tensors
-        grad, tokens = grad.contiguous(), _tokens(x)
+        grad, flat = grad.contiguous(), _flat(x)
         weight = ctx.base.weight
         grad_x = multiply(grad, weight if is_conv1d(ctx.base) else weight.T) if ctx.needs_input_grad[0] else None
         for (part, place), h in zip(ctx.parts, saved, strict=True):
-            span, groups = slice(part.start * ctx.length, part.stop * ctx.length), part.groups(ctx.length)
-            g, rows = _tokens(grad)[span], tokens[span]
+            groups = ctx.tokens.groups(part)
+            g, rows = _flat(grad)[groups.span], flat[groups.span]
             _add_gradient(part, place.b, g, h, groups)
             add_bias_gradients(g, part, place, groups)
             grad_h = product(g, _b(part, place), groups)
-            grad_h *= part.scale(place, ctx.length)
-            back = None if grad_x is None else grad_x.view(-1, grad_x.shape[-1])[span]
+            grad_h *= ctx.tokens.scale(part, place)
+            back = None if grad_x is None else grad_x.view(-1, grad_x.shape[-1])[groups.span]
             if part.drops:
-                masks = ctx.route.keep.masks(windows[span], rows.shape[-1])
+                masks = ctx.keep.masks(windows[groups.span], rows.shape[-1])
                 if back is not None:
                     back += keep_(product(grad_h, _a(part, place), groups), masks)
                 rows = kept(rows, masks)
@@ -215,5 +216,5 @@ def _copy(values: list[tuple[nn.Parameter, Tensor]]) -> None:
         parameter.copy_(value)
 
 
-def _tokens(x: Tensor) -> Tensor:
+def _flat(x: Tensor) -> Tensor:
     return x.reshape(-1, x.shape[-1])

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -17,7 +15,7 @@ from torch import Tensor
 
 from lora_sweep.adapters.bank import Bank, to_device
 from lora_sweep.adapters.dropout import KeepTable, window_starts
-from lora_sweep.adapters.layout import Place
+from lora_sweep.adapters.tokens import Tokens
 from lora_sweep.errors import AdapterStateError
 
 Composition = tuple[tuple[int, int, int, bool], ...]
@@ -35,33 +33,6 @@ class Member:
     dropout: float | None
 
 
-@dataclass(frozen=True)
-class Groups:
-    """The tokens of a part, one group an adapter.
-
-    Attributes:
-        bounds: where each group begins and the last one ends, within the part.
-        ends: the same without the first, int32 on the device.
-        row: int64 [tokens], the bank's row of each token's adapter.
-        drops: int64 [tokens], 1 where elements may be dropped.
-    """
-
-    bounds: tuple[int, ...]
-    ends: Tensor
-    row: Tensor
-    drops: Tensor
-
-    @cached_property
-    def spans(self) -> list[tuple[int, int]]:
-        """(first token, last token + 1) of each group."""
-        return list(pairwise(self.bounds))
-
-    @cached_property
-    def equal(self) -> bool:
-        """Whether all groups have as many tokens; there are several."""
-        return len(self.spans) > 1 and len({stop - start for start, stop in self.spans}) == 1
-
-
 class Part:
     """Members one after the other whose adapters lie in one bank.
 
@@ -77,29 +48,6 @@ class Part:
         self.rows = self.bank.rows(tuple(member.row for member in members))
         self.start, self.stop = members[0].start, members[-1].stop
         self.drops = any(member.dropout for member in members)
-        self._groups: dict[int, Groups] = {}
-        self._scales: dict[tuple[int, int], Tensor] = {}
-
-    def groups(self, tokens: int) -> Groups:
-        """The groups when a row holds so many tokens."""
-        if tokens not in self._groups:
-            counts = [(member.stop - member.start) * tokens for member in self.members]
-            bounds = np.concatenate([[0], np.cumsum(counts)])
-            self._groups[tokens] = Groups(
-                tuple(bounds.tolist()),
-                to_device(bounds[1:].astype(np.int32), self.bank.device),
-                to_device(np.repeat(self.rows.numbers, counts), self.bank.device),
-                to_device(np.repeat([int(bool(member.dropout)) for member in self.members], counts), self.bank.device),
-            )
-        return self._groups[tokens]
-
-    def scale(self, place: Place, tokens: int) -> Tensor:
-        """alpha / rank of each token's adapter at a layer, and what makes up for dropout: fp32 [tokens, 1]."""
-        key = (place.number, tokens)
-        if key not in self._scales:
-            groups = self.groups(tokens)
-            self._scales[key] = self.bank.scaling[..., place.number][groups.drops, groups.row].unsqueeze(1)
-        return self._scales[key]
 
 
 class Route:
@@ -117,6 +65,8 @@ class Route:
         streams: as given, on the device; `any_streams` says whether there are any.
         parts: see `Part`.
         row_keys: int64 [rows], what the masks of this step are drawn by.
+        unpadded: the tokens that a module sees in this step where padding is left out.
+        read: those that it sees where only what is read of a row is computed.
     """
 
     def __init__(
@@ -132,7 +82,10 @@ class Route:
             tables[member.start : member.stop] = keep.start(member.dropout or 0.0)
         self._tables = to_device(tables, device)
         self.row_keys = torch.zeros(self.rows, dtype=torch.int64, device=device)
-        self._starts: dict[int, Tensor] = {}
+        self.unpadded: Tokens | None = None
+        self.read: Tokens | None = None
+        self._uniform: dict[int, Tokens] = {}
+        self._starts: dict[Tokens, Tensor] = {}
 
     def use_row_keys(self, keys: Tensor) -> None:
         """Name the rows of this step, int64 [rows]."""
@@ -141,27 +94,38 @@ class Route:
 
     def rest(self) -> None:
         """Let go of what belongs to this step alone."""
+        self.unpadded = self.read = None
         self._starts.clear()
 
-    def tokens(self, x: Tensor) -> int:
-        """How many tokens of each row a module sees in `x`, [rows, ..., features] or [rows * length, features].
+    def tokens(self, x: Tensor) -> Tokens:
+        """The tokens that a module sees in `x`: [rows, ..., features], [rows * length, features], or those of the step.
 
         Raises:
             AdapterStateError: the first dimension is no multiple of the routed rows.
         """
+        seen = x.numel() // x.shape[-1]
+        for tokens in (self.unpadded, self.read):
+            if tokens is not None and seen == len(tokens):
+                return tokens
         if x.shape[0] % self.rows:
             raise AdapterStateError(f"a module got {x.shape[0]} rows of a batch of {self.rows}: it cannot be packed")
-        return x.numel() // (x.shape[-1] * self.rows)
+        return self.uniform(seen // self.rows)
 
-    def windows(self, module: int, tokens: int) -> Tensor:
-        """Where the masks of all tokens begin within a table: int64 [rows * tokens]."""
+    def uniform(self, length: int) -> Tokens:
+        """So many tokens of every row."""
+        if length not in self._uniform:
+            self._uniform[length] = Tokens([length] * self.rows, self._module_keys.device)
+        return self._uniform[length]
+
+    def windows(self, module: int, tokens: Tokens) -> Tensor:
+        """Where the masks of all tokens begin within a table: int64 [tokens]."""
         if tokens not in self._starts:
-            self._starts[tokens] = window_starts(self.row_keys, tokens, self._module_keys)
+            self._starts[tokens] = window_starts(self.row_keys[tokens.row], tokens.position, self._module_keys)
         return self._starts[tokens][module]
 
-    def lora_windows(self, module: int, tokens: int) -> Tensor:
+    def lora_windows(self, module: int, tokens: Tokens) -> Tensor:
         """Where the masks of all tokens begin in `keep`, each in the table of its own adapter's dropout."""
-        return self.windows(module, tokens) + self._tables.repeat_interleave(tokens)
+        return self.windows(module, tokens) + self._tables[tokens.row]
 
 
 def _runs(members: Sequence[Member]) -> Iterator[list[Member]]:

@@ -21,6 +21,7 @@ from lora_sweep.engine.checkpointing import checkpoint_blocks
 from lora_sweep.engine.graphs import Graphs
 from lora_sweep.engine.memory import as_out_of_memory, forgotten
 from lora_sweep.engine.meter import Meter
+from lora_sweep.engine.narrowing import install_narrowing
 from lora_sweep.engine.objective import Outcome, make_objective
 from lora_sweep.engine.optimizer import MOMENTS, optimizer_step, zero_gradients
 from lora_sweep.engine.order import DataOrder
@@ -28,6 +29,7 @@ from lora_sweep.engine.passes import PackRows, evaluation_lengths, evaluation_pa
 from lora_sweep.engine.runner import Runner
 from lora_sweep.engine.scores import Scores
 from lora_sweep.engine.slot import Slot
+from lora_sweep.engine.unpadding import install_unpadding
 from lora_sweep.errors import AdapterStateError, InputError, OutOfMemoryError
 from lora_sweep.models import PEFT_TASK, FrozenBase
 from lora_sweep.records import AdapterSpec, TrialConfig
@@ -56,9 +58,11 @@ class Engine:
         self.parameters = base_parameters(base.model)
         self.steps = self.trial_steps = self.tokens = self.padded_tokens = 0
         self.tokens_per_pass = options.tokens_per_pass
+        unpads = not on_gpu and install_unpadding(base.model)
+        read = install_narrowing(base.model) if unpads and base.task == "classification" else None
         self.runner = Runner(
             self.adapted, make_objective(base), task.pad_id, base.device, Graphs(options.cuda_graphs and on_gpu),
-            options.base_dropout,
+            options.base_dropout, unpads, read,
         )  # fmt: skip
         self._targets = {name: targets_per_example(split) for name, split in task.splits.items()}
         self._lengths = {name: evaluation_lengths(task, split) for name, split in task.splits.items()}
@@ -143,19 +147,21 @@ class Engine:
         losses = torch.zeros(len(slots), device=self.base.device)
         targets = np.bincount(rows.owner, weights=self._targets["train"][rows.example], minlength=len(slots))
         share = (1 / np.maximum(targets, 1)).astype(np.float32)
-        padded = np.bincount(rows.owner, weights=self.task.bucket_of(split.lengths[rows.example])).astype(int).tolist()
         zero_gradients([slot.weights for slot in slots])
 
+        cells = 0
         for length, part in passes(self.task, split, rows, self.tokens_per_pass):
             weights = share[part.owner]
             try:
                 with as_out_of_memory(f"a training pass of {len(part.owner)} rows of {length} tokens"):
-                    nll = self.runner.train(slots, split, part, length, weights)
+                    nll, seen = self.runner.train(slots, split, part, length, weights)
             except OutOfMemoryError as error:
                 return self._shrink(slots, part, length, forgotten(error))
             owner = to_device(part.owner, losses.device)
             losses.index_add_(0, owner, nll * to_device(weights, losses.device))
-        self._note_training(slots, split, rows, losses, padded)
+            cells += seen
+        self._note_training(slots, split, rows, losses)
+        self.padded_tokens += cells
         return None
 
     def _shrink(
@@ -171,17 +177,16 @@ class Engine:
         self.tokens_per_pass = max(length, len(part.owner) * length // 2)
         return None, error
 
-    def _note_training(
-        self, slots: Sequence[Slot], split: EncodedSplit, rows: PackRows, losses: Tensor, padded: list[int]
-    ) -> None:
-        tokens = np.bincount(rows.owner, weights=split.lengths[rows.example], minlength=len(slots))
+    def _note_training(self, slots: Sequence[Slot], split: EncodedSplit, rows: PackRows, losses: Tensor) -> None:
+        lengths = split.lengths[rows.example]
+        seen = lengths if self.runner.unpads else self.task.bucket_of(lengths)
+        tokens, padded = (np.bincount(rows.owner, weights=w, minlength=len(slots)).astype(int) for w in (lengths, seen))
         for i, slot in enumerate(slots):
             slot.losses.append(losses[i])
             slot.tokens += int(tokens[i])
-            slot.padded_tokens += padded[i]
-            self.meter.add(slot.trial_id, padded[i] * self._training_flops(slot))
+            slot.padded_tokens += int(padded[i])
+            self.meter.add(slot.trial_id, int(padded[i]) * self._training_flops(slot))
         self.tokens += int(tokens.sum())
-        self.padded_tokens += sum(padded)
 
     # Evaluation ------------------------------------------------------------------------------------------------
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lora_sweep.adapters import AdaptedModel, Segment, to_device
+from lora_sweep.adapters import AdaptedModel, Route, Segment, to_device
 from lora_sweep.engine.graphs import Graphs
 from lora_sweep.engine.objective import Batch, Objective, Outcome
 from lora_sweep.engine.passes import PackRows
 from lora_sweep.engine.slot import Slot
+from lora_sweep.engine.unpadding import Read, Unpadded, fill_up
 from lora_sweep.tasks import EncodedSplit
 
 
@@ -28,6 +30,8 @@ class Runner:
         device: the model's.
         graphs: recorded passes.
         base_dropout: whether the base's own hidden dropout is on in training.
+        unpads: whether passes go without padding, see `unpadding`.
+        read: the token of a row that is read of the last block; None for all.
     """
 
     adapted: AdaptedModel
@@ -36,10 +40,12 @@ class Runner:
     device: torch.device
     graphs: Graphs
     base_dropout: bool
+    unpads: bool
+    read: Read | None
 
     def train(
         self, slots: Sequence[Slot], split: EncodedSplit, part: PackRows, length: int, row_weights: np.ndarray
-    ) -> Tensor:
+    ) -> tuple[Tensor, int]:
         """Add the gradients of the weighted losses, with dropout.
 
         Args:
@@ -50,14 +56,14 @@ class Runner:
             row_weights: [rows].
 
         Returns:
-            fp32 [rows], each row's negative log-likelihood, unweighted.
+            fp32 [rows], each row's negative log-likelihood, unweighted; how many tokens the model saw, with padding.
         """
         segments = [self._segment(slots[o], part, start, stop) for o, start, stop in part.spans()]
-        with self.adapted.routing.segmented(segments) as route:
+        with self.adapted.routing.segmented(segments) as route, self._laid_out(route, split, part, length) as cells:
             batch = self._batch(split, part.example, length)
             weights = to_device(row_weights.astype(np.float32), self.device)
             for part_of_bank in route.parts:
-                part_of_bank.groups(length)  # copied to the device here, which a recording must not do
+                route.uniform(length).groups(part_of_bank)  # copied to the device here, which a recording must not do
             inputs = {name: tensor for name, tensor in vars(batch).items() if tensor is not None}
 
             def work(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -70,23 +76,37 @@ class Runner:
             given = [*inputs.values(), weights, route.row_keys]
             key = (route.key, *(tuple(tensor.shape) for tensor in given), *(part.bank.version for part in route.parts))
             (nll,) = self.graphs.run(key, given, work)
-        return nll
+        return nll, cells
 
     def evaluate(self, slots: Sequence[Slot], split: EncodedSplit, part: PackRows, length: int) -> Outcome:
         """What each adapter answers on its rows; no dropout, no gradients."""
-        with torch.no_grad(), self.adapted.routing.segmented(_without_dropout(slots, part)):
+        routed = self.adapted.routing.segmented(_without_dropout(slots, part))
+        with torch.no_grad(), routed as route, self._laid_out(route, split, part, length):
             return self._forward(split, part, length, np.ones(len(part.owner)))
 
     def differentiate(
         self, slots: Sequence[Slot], split: EncodedSplit, part: PackRows, length: int, row_weights: np.ndarray
     ) -> None:
-        """As `train`, without dropout: for whoever reads gradients on their way back."""
+        """As `train`, without dropout, rows padded: for whoever reads gradients on their way back."""
         with self.adapted.routing.segmented(_without_dropout(slots, part)):
             self._forward(split, part, length, row_weights).total.backward()  # type: ignore[no-untyped-call]
 
     def _forward(self, split: EncodedSplit, part: PackRows, length: int, row_weights: np.ndarray) -> Outcome:
         weights = to_device(row_weights.astype(np.float32), self.device)
         return self.objective(self._batch(split, part.example, length), weights)
+
+    @contextmanager
+    def _laid_out(self, route: Route, split: EncodedSplit, part: PackRows, length: int) -> Iterator[int]:
+        """Leave the padding out, where there is any and the model can; says how many tokens it sees."""
+        lengths = split.lengths[part.example]
+        fill = fill_up(route, lengths)
+        unpadded = Unpadded.of(lengths, length, fill, self.device, self.read) if self.unpads else None
+        if unpadded is None:
+            yield route.rows * length
+            return
+        route.unpadded, route.read = unpadded.tokens, unpadded.read
+        with unpadded.active():
+            yield len(unpadded.tokens)
 
     def _segment(self, slot: Slot, part: PackRows, start: int, stop: int) -> Segment:
         if not (slot.config.dropout or self.base_dropout):

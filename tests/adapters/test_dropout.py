@@ -13,9 +13,15 @@ CPU = torch.device("cpu")
 FEATURES = 384
 
 
+def windows(stream: DropoutStream, tokens: int, module_keys: torch.Tensor) -> torch.Tensor:
+    """Where the masks of so many tokens of every row begin: [modules, rows * tokens]."""
+    keys = torch.from_numpy(stream.row_keys())
+    return window_starts(keys.repeat_interleave(tokens), torch.arange(tokens).repeat(len(keys)), module_keys)
+
+
 def keep_mask(stream: DropoutStream, module: str, p: float, tokens: int, dtype=torch.float32) -> torch.Tensor:
     """1 where an element stays: [rows, tokens, features]."""
-    starts = window_starts(torch.from_numpy(stream.row_keys()), tokens, module_key(module))[0]
+    starts = windows(stream, tokens, module_key(module))[0]
     masks = KeepTable([p], dtype, CPU).masks(starts, FEATURES)
     return kept(torch.ones(len(starts), FEATURES, dtype=dtype), masks).view(len(stream.rows), tokens, FEATURES).double()
 
@@ -77,8 +83,7 @@ def test_neighbouring_elements_are_uncorrelated() -> None:
 
 
 def test_windows_are_spread_over_the_whole_table() -> None:
-    keys = torch.from_numpy(DropoutStream(5, np.arange(200)).row_keys())
-    starts = window_starts(keys, 50, torch.cat([module_key(name) for name in "abc"]))
+    starts = windows(DropoutStream(5, np.arange(200)), 50, torch.cat([module_key(name) for name in "abc"]))
     assert starts.shape == (3, 10_000) and starts.min() >= 0 and starts.max() < 2**20
     counts = torch.histc(starts.double(), bins=64, min=0, max=2**20)
     expected = starts.numel() / 64
@@ -96,7 +101,7 @@ def test_the_start_is_murmurs_hash_of_the_counter() -> None:
     z = (key + token * golden + stream_key("m")) & word
     z = ((z ^ z >> 33) * first) & word
     z = ((z ^ z >> 33) * second) & word
-    found = window_starts(torch.from_numpy(DropoutStream(stream, np.array([row])).row_keys()), 4, module_key("m"))
+    found = windows(DropoutStream(stream, np.array([row])), 4, module_key("m"))
     assert found[0, token] == z >> 44
 
 

@@ -7,7 +7,7 @@ import torch
 
 from lora_sweep.adapters import grouped
 from lora_sweep.adapters.bank import Rows
-from lora_sweep.adapters.route import Groups
+from lora_sweep.adapters.tokens import Groups
 
 UNEQUAL, EQUAL = (5, 1, 9, 16), (8, 8, 8, 8)
 ROWS = (0, 1, 3, 4)
@@ -16,7 +16,9 @@ ROWS = (0, 1, 3, 4)
 def make_groups(sizes: tuple[int, ...], device: torch.device) -> Groups:
     bounds = torch.tensor([0, *sizes]).cumsum(0)
     row = torch.tensor(ROWS).repeat_interleave(torch.tensor(sizes))
-    return Groups(tuple(bounds.tolist()), bounds[1:].int().to(device), row.to(device), torch.zeros_like(row).to(device))
+    return Groups(
+        0, tuple(bounds.tolist()), bounds[1:].int().to(device), row.to(device), torch.zeros_like(row).to(device)
+    )
 
 
 def tensors(tokens: int, dtype: torch.dtype, device: torch.device) -> list[torch.Tensor]:

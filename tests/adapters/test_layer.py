@@ -23,7 +23,8 @@ def make_layer(kind: str) -> nn.Module:
 
 def keep_mask(stream: DropoutStream, module: str, p: float, tokens: int, features: int) -> torch.Tensor:
     """1 where an element stays, 0 where it goes: [rows, tokens, features]."""
-    starts = window_starts(torch.from_numpy(stream.row_keys()), tokens, module_key(module))[0]
+    keys, positions = torch.from_numpy(stream.row_keys()), torch.arange(tokens).repeat(len(stream.rows))
+    starts = window_starts(keys.repeat_interleave(tokens), positions, module_key(module))[0]
     masks = KeepTable([p], torch.float32, torch.device("cpu")).masks(starts, features)
     return kept(torch.ones(len(starts), features), masks).view(len(stream.rows), tokens, features)
 
