@@ -42,8 +42,8 @@ class Preflight:
     notes: tuple[str, ...] = ()
 
 
-def preflight(config: SweepConfig, place: str) -> Preflight:
-    """Check a sweep and encode its data.
+def read_task(config: SweepConfig, place: str) -> EncodedTask:
+    """Encode a sweep's data for its base's tokenizer: the part of a preflight where most mistakes are found.
 
     Args:
         config: the sweep.
@@ -52,11 +52,26 @@ def preflight(config: SweepConfig, place: str) -> Preflight:
     Raises:
         InputError: of the kind that says where the fault is.
     """
-    read_description(config.model)
+    description = read_description(config.model)
     tokenizer = load_tokenizer(config.model)
     task = prepare_task(config.task, tokenizer, config.search.seed)
+    _check_length(config, task, description, tokenizer, place)
+    return task
+
+
+def preflight(config: SweepConfig, place: str, task: EncodedTask | None = None) -> Preflight:
+    """Check a sweep and encode its data.
+
+    Args:
+        config: the sweep.
+        place: what to call its file in errors.
+        task: the data, where they are encoded already.
+
+    Raises:
+        InputError: of the kind that says where the fault is.
+    """
+    task = task or read_task(config, place)
     base = planned_base(config.model, config.task.type, task.labels)
-    _check_length(task, base, tokenizer, place)
     _check_vocabulary(task, base)
     notes = tuple(_bias_notes(check_space(config, base, place), base))
     return Preflight(task, base, _facts(config, task, base) | {"space_notes": list(notes)}, notes)
@@ -155,12 +170,12 @@ def _frozen(targets: Any) -> str | tuple[str, ...]:
     return targets if isinstance(targets, str) else tuple(targets)
 
 
-def _check_length(task: EncodedTask, base: FrozenBase, tokenizer: Any, place: str) -> None:
-    limit = getattr(base.model.config, "max_position_embeddings", None)
+def _check_length(config: SweepConfig, task: EncodedTask, description: Any, tokenizer: Any, place: str) -> None:
+    limit = getattr(description, "max_position_embeddings", None)
     own = getattr(tokenizer, "model_max_length", None)
     limits = [int(value) for value in (limit, own) if isinstance(value, int) and 0 < value < 10**9]
     if limits and task.buckets[-1] > min(limits):
-        rule = f"must be at most {min(limits)}, the longest input of {base.name}"
+        rule = f"must be at most {min(limits)}, the longest input of {config.model.name}"
         fix = f"Set it to {min(limits)}: longer texts are cut."
         raise ConfigError(f"{place}: task.max_length", rule, task.max_length, fix)
 

@@ -23,18 +23,22 @@ if TYPE_CHECKING:
 
 def new_sweep(config: SweepConfig, place: str, folder: Path, address: str | None) -> None:
     """Check, run and report a new sweep."""
-    from lora_sweep.preflight import preflight
+    from lora_sweep.preflight import preflight, read_task
     from lora_sweep.store import RunFolder
-    from lora_sweep.sweep.cluster import open_cluster
+    from lora_sweep.sweep.cluster import ClusterBeside, open_cluster
 
-    checked = preflight(config, place)
-    for note in checked.notes:
-        typer.echo(f"space: {note}", err=True)
-    facts = {**checked.facts, "command": " ".join(["lora-sweep", *sys.argv[1:]]), "commit": _commit()}
-    with open_cluster(config, address):
-        run = RunFolder.create(folder)
-        drive(config, checked, run, facts)
-    finish(run)
+    task = read_task(config, place)
+    with ClusterBeside(address) as cluster:
+        checked = preflight(config, place, task)
+        for note in checked.notes:
+            typer.echo(f"space: {note}", err=True)
+        facts = {**checked.facts, "command": " ".join(["lora-sweep", *sys.argv[1:]]), "commit": _commit()}
+        cluster.wait()
+        with open_cluster(config):
+            run = RunFolder.create(folder)
+            drive(config, checked, run, facts)
+        cluster.end()
+        finish(run)
 
 
 def drive(

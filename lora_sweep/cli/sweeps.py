@@ -49,9 +49,9 @@ def run(
 
 def resume(run: Run, address: Address = None) -> None:
     """Go on with a run that was interrupted."""
-    from lora_sweep.preflight import check_unchanged, preflight
+    from lora_sweep.preflight import check_unchanged, preflight, read_task
     from lora_sweep.store import RunFolder, check_made_here
-    from lora_sweep.sweep.cluster import open_cluster
+    from lora_sweep.sweep.cluster import ClusterBeside, open_cluster
     from lora_sweep.sweep_file import load_resolved
 
     folder = RunFolder.open(run)
@@ -62,11 +62,15 @@ def resume(run: Run, address: Address = None) -> None:
         go_on(folder, "auto", address)
         return
     config = load_resolved(folder.sweep_file)
-    checked = preflight(config, str(folder.sweep_file))
-    check_unchanged(folder.info(), checked.facts)
-    with open_cluster(config, address):
-        drive(config, checked, folder, checked.facts)
-    finish(folder)
+    task = read_task(config, str(folder.sweep_file))
+    with ClusterBeside(address) as cluster:
+        checked = preflight(config, str(folder.sweep_file), task)
+        check_unchanged(folder.info(), checked.facts)
+        cluster.wait()
+        with open_cluster(config):
+            drive(config, checked, folder, checked.facts)
+        cluster.end()
+        finish(folder)
 
 
 def plan(sweep: SweepFile, settings: Settings = None, as_json: AsJson = False) -> None:

@@ -7,7 +7,9 @@ import os
 import shutil
 import socket
 import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +58,51 @@ def open_cluster(config: SweepConfig, address: str | None = None) -> Iterator[li
     """
     with ray_cluster(address):
         yield place_engines(read_nodes(ray.nodes()), config.resources.engines)
+
+
+class ClusterBeside:
+    """A connection to a cluster, as of `ray_cluster`, that is made and ended while this thread does something else.
+
+    One thread does both: the processes of a local cluster end with the thread that has started them.
+
+    Args:
+        address: as for `ray_cluster`.
+    """
+
+    def __init__(self, address: str | None) -> None:
+        self._connected: Future[None] = Future()
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._hold, args=(address,), name="cluster", daemon=True)
+
+    def __enter__(self) -> ClusterBeside:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+        self._thread.join()
+
+    def wait(self) -> None:
+        """Return when it stands.
+
+        Raises:
+            ConfigError: as `ray_cluster`.
+        """
+        self._connected.result()
+
+    def end(self) -> None:
+        """Begin to end it; the end of the block waits for that."""
+        self._ending.set()
+
+    def _hold(self, address: str | None) -> None:
+        try:
+            with ray_cluster(address):
+                self._connected.set_result(None)
+                self._ending.wait()
+        except BaseException as error:
+            if self._connected.done():
+                raise
+            self._connected.set_exception(error)
 
 
 @contextmanager
