@@ -10,6 +10,7 @@ from lora_sweep.store import RunFolder
 from reports import units
 from reports.frame import finite
 from reports.imported import import_doubts
+from reports.neglected import neglected_classes
 from reports.pick import Pick
 from reports.pick_text import seed_sentence, test_examples
 from reports.results import MOST_COMPARED, Results
@@ -23,7 +24,8 @@ def doubts(results: Results, pick: Pick | None) -> list[str]:
     """The reservations that a reader must know before using the pick, most weighty first."""
     found = [*import_doubts(results), *_unfinished(results)]
     if pick is not None:
-        found += [*_beside_baselines(results, pick), *_noise(results, pick), *_selection(results, pick)]
+        found += [*_beside_baselines(results, pick), *neglected_classes(results, pick)]
+        found += [*_noise(results, pick), *_selection(results, pick)]
         found += [*_unaligned(results), *_remeasured(results)]
     if len(results.trials):
         found += [seed_sentence(results, pick.chosen if pick else None), *_losses(results)]

@@ -57,6 +57,14 @@ class Tokens:
         """The number of each token within its row: int64 [tokens]."""
         return to_device(np.arange(len(self)) - np.repeat(self.bounds[:-1] - self._first, self._counts), self._device)
 
+    def prepare(self, parts: Sequence[Part]) -> None:
+        """Work out now what layers ask for, for a recording, which cannot copy from the host."""
+        _ = self.row, self.position
+        for part in parts:
+            self.groups(part)
+            for place in part.bank.layout.places.values():
+                self.scale(part, place)
+
     def groups(self, part: Part) -> Groups:
         """The tokens of a part's adapters."""
         if part not in self._groups:

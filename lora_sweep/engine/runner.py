@@ -62,8 +62,8 @@ class Runner:
         with self.adapted.routing.segmented(segments) as route, self._laid_out(route, split, part, length) as cells:
             batch = self._batch(split, part.example, length)
             weights = to_device(row_weights.astype(np.float32), self.device)
-            for part_of_bank in route.parts:
-                route.uniform(length).groups(part_of_bank)  # copied to the device here, which a recording must not do
+            if route.unpadded is None:
+                route.uniform(length).prepare(route.parts)
             inputs = {name: tensor for name, tensor in vars(batch).items() if tensor is not None}
 
             def work(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
