@@ -171,7 +171,7 @@ def _frozen(targets: Any) -> str | tuple[str, ...]:
 
 
 def _check_length(config: SweepConfig, task: EncodedTask, description: Any, tokenizer: Any, place: str) -> None:
-    limit = getattr(description, "max_position_embeddings", None)
+    limit = getattr(description.get_text_config(), "max_position_embeddings", None)
     own = getattr(tokenizer, "model_max_length", None)
     limits = [int(value) for value in (limit, own) if isinstance(value, int) and 0 < value < 10**9]
     if limits and task.buckets[-1] > min(limits):

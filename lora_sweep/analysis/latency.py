@@ -2,7 +2,7 @@
 
 One pass over real evaluation examples of one padded length; a language model reads a text, it does not generate, and
 gives the logits of the last position alone where it can: those of all would fill the memory of a large vocabulary.
-`base` and `merged` run on the plain model, without any wrapper of ours; `unmerged` through this package's own layers.
+`base` and `merged` run on the plain model, without any layer of ours; `unmerged` through this package's own layers.
 All multiply as torch does, whatever the engine trains with. The three are measured in turns, so that a machine that
 slows down slows them all.
 """

@@ -28,7 +28,7 @@ def new_sweep(config: SweepConfig, place: str, folder: Path, address: str | None
     from lora_sweep.sweep.cluster import ClusterBeside, open_cluster
 
     task = read_task(config, place)
-    with ClusterBeside(address) as cluster:
+    with interrupted_by_sigterm(), ClusterBeside(address) as cluster:
         checked = preflight(config, place, task)
         for note in checked.notes:
             typer.echo(f"space: {note}", err=True)
@@ -50,7 +50,7 @@ def drive(
     from lora_sweep.live import LiveProgress
     from lora_sweep.sweep.driver import run_sweep
 
-    with LiveProgress(Console(stderr=True), config.metric.name).drawing() as live, _interrupted_by_sigterm():
+    with LiveProgress(Console(stderr=True), config.metric.name).drawing() as live, interrupted_by_sigterm():
         try:
             run_sweep(config, checked.task, run, facts=facts, listener=live, search=search)
         except KeyboardInterrupt:
@@ -88,8 +88,8 @@ def _commit() -> str | None:
 
 
 @contextmanager
-def _interrupted_by_sigterm() -> Iterator[None]:
-    """Take SIGTERM, by which schedulers such as SLURM end a job, for Ctrl-C; Ray's own handler would just exit."""
+def interrupted_by_sigterm() -> Iterator[None]:
+    """Take SIGTERM, by which schedulers such as SLURM end a job, for Ctrl-C, so that what was begun is put in order."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt

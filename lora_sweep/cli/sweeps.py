@@ -10,7 +10,7 @@ import typer
 
 from lora_sweep.cli.arguments import Address, AsJson, Run, Settings, SweepFile
 from lora_sweep.cli.output import print_json, print_table
-from lora_sweep.cli.session import drive, finish, new_sweep
+from lora_sweep.cli.session import drive, finish, interrupted_by_sigterm, new_sweep
 
 
 def demo(
@@ -63,7 +63,7 @@ def resume(run: Run, address: Address = None) -> None:
         return
     config = load_resolved(folder.sweep_file)
     task = read_task(config, str(folder.sweep_file))
-    with ClusterBeside(address) as cluster:
+    with interrupted_by_sigterm(), ClusterBeside(address) as cluster:
         checked = preflight(config, str(folder.sweep_file), task)
         check_unchanged(folder.info(), checked.facts)
         cluster.wait()

@@ -30,7 +30,7 @@ def install_narrowing(model: nn.Module) -> Read | None:
     expected = tried(model, None)
     reads: tuple[Read, ...] = get_args(Read)
     for read in reads:
-        trial = tried_without(expected.device, read)
+        trial = tried_without(model, read)
         assert trial is not None
         if list(_narrow(model, repeated_blocks(model)[-1], replace(trial, blank=float("nan")), expected)):
             return read
@@ -42,12 +42,15 @@ def _narrow(model: nn.Module, module: nn.Module, trial: Unpadded, expected: Tens
     for child in module.children():
         if not any(True for _ in child.children()):
             continue  # a linear layer may be wrapped by and by
+        calls: list[None] = []
+        counting = child.register_forward_hook(lambda *_, calls=calls: calls.append(None))
         handles = child.register_forward_pre_hook(_take), child.register_forward_hook(_spread)
         try:
             found = tried(model, trial)
         except Exception:  # it mixes tokens
             found = torch.full_like(expected, torch.nan)
-        if agree(found, expected):
+        counting.remove()
+        if calls and agree(found, expected):
             yield child
             continue
         for handle in handles:

@@ -15,7 +15,7 @@ from lora_sweep.engine.graphs import Graphs
 from lora_sweep.engine.objective import Batch, Objective, Outcome
 from lora_sweep.engine.passes import PackRows
 from lora_sweep.engine.slot import Slot
-from lora_sweep.engine.unpadding import Read, Unpadded, fill_up
+from lora_sweep.engine.unpadding import Read, Unpadded, fill_up, read_tokens
 from lora_sweep.tasks import EncodedSplit
 
 
@@ -63,7 +63,8 @@ class Runner:
             batch = self._batch(split, part.example, length)
             weights = to_device(row_weights.astype(np.float32), self.device)
             if route.unpadded is None:
-                route.uniform(length).prepare(route.parts)
+                for seen in (length, 1):
+                    route.uniform(seen).prepare(route.parts)
             inputs = {name: tensor for name, tensor in vars(batch).items() if tensor is not None}
 
             def work(tensors: Sequence[Tensor]) -> Sequence[Tensor]:
@@ -98,15 +99,20 @@ class Runner:
     @contextmanager
     def _laid_out(self, route: Route, split: EncodedSplit, part: PackRows, length: int) -> Iterator[int]:
         """Leave the padding out, where there is any and the model can; says how many tokens it sees."""
-        lengths = split.lengths[part.example]
-        fill = fill_up(route, lengths)
-        unpadded = Unpadded.of(lengths, length, fill, self.device, self.read) if self.unpads else None
+        unpadded = self._unpadded(route, split, part, length) if self.unpads else None
         if unpadded is None:
             yield route.rows * length
             return
         route.unpadded, route.read = unpadded.tokens, unpadded.read
         with unpadded.active():
             yield len(unpadded.tokens)
+
+    def _unpadded(self, route: Route, split: EncodedSplit, part: PackRows, length: int) -> Unpadded | None:
+        lengths, reads = split.lengths[part.example], None
+        if self.read is not None:
+            token_ids = split.rows(part.example, length, self.pad_id).token_ids
+            reads = read_tokens(self.read, token_ids, self.pad_id)
+        return Unpadded.of(lengths, length, fill_up(route, lengths), self.device, reads)
 
     def _segment(self, slot: Slot, part: PackRows, start: int, stop: int) -> Segment:
         if not (slot.config.dropout or self.base_dropout):

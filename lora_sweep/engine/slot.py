@@ -28,7 +28,7 @@ class Slot:
         order: its data order.
         step: optimizer steps done.
         losses: training losses since the last evaluation, on the device.
-        tokens: valid training tokens so far; `padded_tokens` counts its rows' padding too, where they have any.
+        tokens: valid training tokens so far; `padded_tokens` counts its rows' padding too, where passes keep it.
         history: evaluations so far; `kept` is the index of the kept one.
         wall_seconds: time with a slot before this visit, which began at `opened_at` on the monotonic clock.
         device_seconds: attributed so far; `evaluation_seconds` is the part of it that evaluations took.

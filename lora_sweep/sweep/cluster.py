@@ -63,24 +63,28 @@ def open_cluster(config: SweepConfig, address: str | None = None) -> Iterator[li
 class ClusterBeside:
     """A connection to a cluster, as of `ray_cluster`, that is made and ended while this thread does something else.
 
-    One thread does both: the processes of a local cluster end with the thread that has started them.
+    One thread does both: the processes of a local cluster end with the thread that has started them. A running cluster
+    is joined when it is waited for, so that it hears of no sweep that cannot start.
 
     Args:
         address: as for `ray_cluster`.
     """
 
     def __init__(self, address: str | None) -> None:
+        self._is_local = address is None
         self._connected: Future[None] = Future()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._hold, args=(address,), name="cluster", daemon=True)
 
     def __enter__(self) -> ClusterBeside:
-        self._thread.start()
+        if self._is_local:
+            self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.end()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def wait(self) -> None:
         """Return when it stands.
@@ -88,6 +92,8 @@ class ClusterBeside:
         Raises:
             ConfigError: as `ray_cluster`.
         """
+        if self._thread.ident is None:
+            self._thread.start()
         self._connected.result()
 
     def end(self) -> None:

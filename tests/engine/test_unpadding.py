@@ -17,7 +17,7 @@ from lora_sweep.config import ModelConfig
 from lora_sweep.engine.api import EngineOptions
 from lora_sweep.engine.engine import Engine
 from lora_sweep.engine.passes import PackRows
-from lora_sweep.engine.unpadding import Unpadded
+from lora_sweep.engine.unpadding import KNOWN, Unpadded
 from lora_sweep.models import load_base
 from lora_sweep.records import TrialConfig
 from lora_sweep.tasks import EncodedSplit, EncodedTask
@@ -46,13 +46,22 @@ CONFIGS: dict[str, Callable[[], Any]] = {
         vocab_size=32, hidden_size=32, num_hidden_layers=2, num_attention_heads=4, ffn_dim=64, word_embed_proj_dim=32,
         **TOKENS,
     ),
+    "camembert": lambda: transformers.CamembertConfig(**SMALL, max_position_embeddings=40, pad_token_id=PAD),
+    "xlm-roberta": lambda: transformers.XLMRobertaConfig(**SMALL, max_position_embeddings=40, pad_token_id=PAD),
+    "qwen3": lambda: transformers.Qwen3Config(**FEW_HEADS, head_dim=8),
+    "gemma2": lambda: transformers.Gemma2Config(**FEW_HEADS, head_dim=8, sliding_window=4),
+    "gemma3_text": lambda: transformers.Gemma3TextConfig(**FEW_HEADS, head_dim=8, sliding_window=4),
+    "phi3": lambda: transformers.Phi3Config(**FEW_HEADS),
+    "granite": lambda: transformers.GraniteConfig(**FEW_HEADS),
+    "olmo2": lambda: transformers.Olmo2Config(**FEW_HEADS),
+    "smollm3": lambda: transformers.SmolLM3Config(**FEW_HEADS),
+    "starcoder2": lambda: transformers.Starcoder2Config(**FEW_HEADS, sliding_window=4),
+    "gpt_neox": lambda: transformers.GPTNeoXConfig(**SMALL, **TOKENS),
 }  # fmt: skip
-READS = {
-    **dict.fromkeys(["bert", "roberta", "electra", "distilbert", "modernbert"], "first"),
-    **dict.fromkeys(["gpt2", "llama", "qwen2", "mistral", "gemma"], "last"),
-    "opt": None,  # its feed-forward layers stand in the block itself
-}
-DECODERS = ["gpt2", "llama", "qwen2", "mistral", "gemma", "opt"]
+READ_FIRST = {"bert", "camembert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta"}
+READ_ALL = {"opt"}  # its feed-forward layers stand in the block itself
+DECODERS = sorted(KNOWN - READ_FIRST)
+NO_CLASSIFIERS = {"granite", "olmo2"}
 
 
 def task_of(kind: str, lengths: list[int]) -> EncodedTask:
@@ -68,12 +77,19 @@ def task_of(kind: str, lengths: list[int]) -> EncodedTask:
     return EncodedTask(kind, splits, ("no", "yes") if kind == "classification" else (), PAD, LENGTH, (LENGTH,), (), {})
 
 
-def make_engine(config: Any, folder: Path, kind: str, lengths: list[int], **options: Any) -> Engine:
+def make_engine(
+    config: Any, folder: Path, kind: str, lengths: list[int], dtype: str = "float32", **options: Any
+) -> Engine:
     torch.manual_seed(0)
     auto = transformers.AutoModel if kind == "classification" else transformers.AutoModelForCausalLM
     auto.from_config(config).save_pretrained(folder)
-    base = load_base(ModelConfig(name=str(folder), dtype="float32"), kind, ("no", "yes"))
+    base = load_base(ModelConfig(name=str(folder), dtype=dtype), kind, ("no", "yes"))
     return Engine(base, task_of(kind, lengths), EngineOptions("cpu", 4, 1, "loss", "min", 16_384, **options))
+
+
+def fresh(folder: Path) -> nn.Module:
+    """The classifier that an engine was made of."""
+    return load_base(ModelConfig(name=str(folder), dtype="float32"), "classification", ("no", "yes")).model
 
 
 def gradients(engine: Engine, rows: list[list[int]], unpads: bool) -> tuple[torch.Tensor, list[torch.Tensor]]:
@@ -108,11 +124,40 @@ LENGTHS = [3, 12, 7, 1, 9, 5, 12, 2]
 ROWS = [[0, 1, 2], [3, 4], [5, 6, 7, 1]]
 
 
-@pytest.mark.parametrize("name", READS)
+@pytest.mark.parametrize("name", sorted(KNOWN - NO_CLASSIFIERS))
 def test_a_classifier_learns_the_same_without_padding(name: str, tmp_path: Path) -> None:
     engine = make_engine(CONFIGS[name](), tmp_path, "classification", LENGTHS)
-    assert (engine.runner.unpads, engine.runner.read) == (True, READS[name])
+    read = None if name in READ_ALL else "first" if name in READ_FIRST else "last"
+    assert (engine.runner.unpads, engine.runner.read) == (True, read)
     assert_the_same(engine, ROWS)
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama"])
+def test_a_text_may_end_with_the_padding_token(name: str, tmp_path: Path) -> None:
+    engine = make_engine(CONFIGS[name](), tmp_path, "classification", LENGTHS)
+    split = engine.task.splits["train"]
+    for row, tokens in ((0, 1), (1, 3), (3, 1)):  # the last one has no other token
+        split.token_ids[split.offsets[row + 1] - tokens : split.offsets[row + 1]] = PAD
+    assert engine.runner.read == "last"
+    assert_the_same(engine, ROWS)
+
+
+def test_in_bf16_too(tmp_path: Path) -> None:
+    engine = make_engine(CONFIGS["bert"](), tmp_path, "classification", LENGTHS, dtype="bfloat16")
+    assert (engine.runner.unpads, engine.runner.read) == (True, "first")
+    (nll, found), (expected_nll, expected) = (gradients(engine, ROWS, unpads) for unpads in (True, False))
+    torch.testing.assert_close(nll, expected_nll, rtol=2e-2, atol=2e-2)
+    for ours, padded in zip(found, expected, strict=True):
+        assert (ours - padded).norm() < 0.05 * padded.norm()
+
+
+def test_a_model_that_trains_a_part_of_a_block_in_full_stays_padded(tmp_path: Path) -> None:
+    engine = make_engine(CONFIGS["bert"](), tmp_path, "classification", LENGTHS)
+    base = replace(engine.base, trained=(*engine.base.trained, "bert.encoder.layer.0.output.LayerNorm"))
+    again = Engine(replace(base, model=fresh(tmp_path)), engine.task, engine.options)
+    assert not again.runner.unpads
+    slot = again.open("0", TrialConfig(steps=9, batch_size=8))
+    assert not again.train_step([slot]) and torch.isfinite(slot.losses[0])
 
 
 @pytest.mark.parametrize("name", DECODERS)
@@ -214,7 +259,7 @@ def test_adapters_of_nearly_as_many_tokens_share_a_product(tmp_path: Path) -> No
 
 def test_places_and_cells_are_each_others_inverse() -> None:
     lengths, fill = np.array([2, 4, 1]), np.array([0, 3, 0])
-    unpadded = Unpadded.of(lengths, 5, fill, CPU, "last")
+    unpadded = Unpadded.of(lengths, 5, fill, CPU, lengths - 1)
     assert unpadded is not None and len(unpadded.tokens) == 10
     padded = torch.arange(15).view(3, 5)
     without = unpadded.without(padded)[0]

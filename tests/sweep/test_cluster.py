@@ -1,13 +1,19 @@
 from __future__ import annotations
 
+import os
+import shutil
 import socket
+import subprocess
+import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 import ray
 
 from lora_sweep.errors import ConfigError
-from lora_sweep.sweep.cluster import ray_cluster
+from lora_sweep.sweep.cluster import ClusterBeside, ray_cluster
 
 
 @pytest.fixture
@@ -41,3 +47,44 @@ def test_what_ray_says_of_an_address(no_ray, monkeypatch, kind):
     message = r"^--address: must be the address of .* \(no cluster\), got 'somewhere'"
     with pytest.raises(ConfigError, match=message), ray_cluster("somewhere"):
         pass
+
+
+def test_a_cluster_beside_other_work_is_told_of_when_it_is_waited_for(no_ray, monkeypatch):
+    def fail(**_):
+        raise RuntimeError("no cluster")
+
+    monkeypatch.setattr(ray, "init", fail)
+    with ClusterBeside("somewhere") as cluster, pytest.raises(ConfigError, match="no cluster"):
+        cluster.wait()
+    with ClusterBeside("somewhere"):
+        pass  # nobody asks for it, so nobody is told
+
+
+BESIDE = """
+import ray
+from lora_sweep.sweep.cluster import ClusterBeside
+
+try:
+    with ClusterBeside(None):
+        raise ValueError("found meanwhile")
+except ValueError as error:
+    print(error, ray.is_initialized())
+with ClusterBeside(None) as cluster:
+    cluster.wait()
+    print(ray.get(ray.put("answered")))
+    cluster.end()
+print(ray.is_initialized())
+"""
+
+
+def test_a_cluster_beside_other_work_ends_with_its_block(tmp_path):
+    folder = Path(tempfile.mkdtemp(prefix="s", dir="/tmp"))  # Ray's sockets need a short path
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", BESIDE], capture_output=True, text=True, timeout=120, cwd=tmp_path,
+            env={**os.environ, "TMPDIR": str(folder)},
+        )  # fmt: skip
+        assert done.stdout.split("\n") == ["found meanwhile False", "answered", "False", ""], done.stderr
+        assert not list(folder.glob("sweep-*"))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
