@@ -20,8 +20,8 @@ F_lora: operations of the LoRA products on the same padded tokens: 6 r (in + out
     narrow products run as fast as wide ones, and gives dropout, clipping, AdamW and the bookkeeping no time at all.
 
 Packed over floor is 1 where packing costs nothing beyond the arithmetic. The base runs eagerly, kernel by kernel, as
-the engine's does; where a device waits for launches, the floor waits too. On a CPU the engine computes of a classifier's
-last block the one token of a row that its head reads, and the floor all of them: there it may be below 1.
+the engine's does; where a device waits for launches, the floor waits too. On a CPU the engine computes of a
+classifier's last block the one token of a row that its head reads, and the floor all of them: there it may be below 1.
 """
 
 from __future__ import annotations

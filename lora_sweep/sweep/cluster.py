@@ -157,6 +157,8 @@ def _check_listens(address: str) -> None:
 
 def _start_local() -> Path:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch in the engines: huge pages for large tensors
+    # an engine's thread comes after Ray's many: glibc would give it a heap that it can neither keep nor grow well
+    os.environ.setdefault("MALLOC_ARENA_MAX", "1")
     # ray.init would write a token into the home folder, which turns authentication on for later clusters
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     parent = tempfile.gettempdir()
