@@ -1,15 +1,16 @@
-"""Classes that the pick hardly ever answers: accuracy forgives that, whoever needs the class does not."""
+"""Classes of which the pick finds hardly any example: accuracy forgives that, whoever needs the class does not."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import pandas as pd
+import numpy as np
 
 from lora_sweep.store import RunFolder
 from reports import units
 from reports.pick import Pick
 from reports.results import Results
+from reports.statistics import read_outcomes
 
 LEAST_EXAMPLES = 10
 """Of a class, to say anything of it."""
@@ -20,27 +21,36 @@ _NAMED = 3
 
 def neglected_classes(results: Results, pick: Pick) -> Iterator[str]:
     """One sentence where there are such classes, by the test examples, or without them by the evaluation's."""
-    frame = RunFolder(results.path).outcomes(pick.trial_id)
-    if frame is None or not {"label", "prediction"} <= set(frame.columns):
+    steps = {pick.trial_id: int(pick.chosen["step"])}
+    for part, data in (("test", "test"), ("eval", "evaluation")):
+        outcomes = read_outcomes(RunFolder(results.path), [pick.trial_id], part, steps)
+        if outcomes.labels is None or outcomes.predictions is None or not len(outcomes.labels):
+            continue
+        found = _neglected(outcomes.labels, outcomes.predictions[0])
+        if found:
+            yield f"The pick finds hardly any example of {_named(results, found)} on the {data} data.{_remedy(results)}"
         return
-    part = "test" if (frame["split"] == "test").any() else "eval"
-    found = _neglected(frame[frame["split"] == part])
-    if found.empty:
-        return
+
+
+def _neglected(labels: np.ndarray, predictions: np.ndarray) -> list[tuple[int, int, int]]:
+    """(class, how many are found, how many there are) of each such class, the largest first."""
+    total = np.bincount(labels)
+    right = np.bincount(labels[labels == predictions], minlength=len(total))
+    few = (total >= LEAST_EXAMPLES) & (right <= MOST_FOUND * total)
+    return sorted(((int(i), int(right[i]), int(total[i])) for i in np.nonzero(few)[0]), key=lambda one: -one[2])
+
+
+def _named(results: Results, found: list[tuple[int, int, int]]) -> str:
     labels = results.section("task").get("labels") or ()
     texts = [
-        f"“{labels[index] if index < len(labels) else index}” ({int(right):,} of {int(total):,} found)"
-        for index, right, total in found.head(_NAMED).itertuples()
+        f"“{labels[index] if index < len(labels) else index}” ({right:,} of {total:,})"
+        for index, right, total in found[:_NAMED]
     ]
     more = f" and {units.plural(len(found) - _NAMED, 'more class', 'more classes')}" if len(found) > _NAMED else ""
-    data = "test" if part == "test" else "evaluation"
-    remedy = "" if results.metric.name == "macro_f1" else " Set metric.name to macro_f1 where every class matters."
-    yield f"The pick hardly ever answers {', '.join(texts)}{more} on the {data} data.{remedy}"
+    return ", ".join(texts) + more
 
 
-def _neglected(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Right answers and examples of each such class, the largest class first."""
-    right = outcomes["label"] == outcomes["prediction"]
-    classes = right.groupby(outcomes["label"]).agg(["sum", "size"])
-    few = (classes["size"] >= LEAST_EXAMPLES) & (classes["sum"] <= MOST_FOUND * classes["size"])
-    return classes[few].sort_values("size", ascending=False)
+def _remedy(results: Results) -> str:
+    if results.metric.name == "macro_f1" or results.section("imported"):
+        return ""
+    return " Set metric.name to macro_f1 where every class matters."

@@ -63,8 +63,7 @@ class Runner:
             batch = self._batch(split, part.example, length)
             weights = to_device(row_weights.astype(np.float32), self.device)
             if route.unpadded is None:
-                for seen in (length, 1):
-                    route.uniform(seen).prepare(route.parts)
+                route.uniform(length).prepare(route.parts)
             inputs = {name: tensor for name, tensor in vars(batch).items() if tensor is not None}
 
             def work(tensors: Sequence[Tensor]) -> Sequence[Tensor]:

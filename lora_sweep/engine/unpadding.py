@@ -204,11 +204,9 @@ def install_unpadding(model: nn.Module) -> bool:
         Whether it does. An architecture that is not known stays as it is, so does a model that trains a part of a block
         in full, and one whose answers change.
     """
-    blocks = repeated_blocks(model)
-    parts = (part for block in blocks for part in block.modules())
-    known = bool(blocks) and cast(Any, model.config).model_type in KNOWN
-    if not known or any(isinstance(part, TrainedModule) for part in parts):
+    if not _is_known(model):
         return False
+    blocks = repeated_blocks(model)
     before = cast(Any, model.config)._attn_implementation
     handles = [block.register_forward_pre_hook(_enter, with_kwargs=True) for block in blocks]
     handles.append(blocks[-1].register_forward_hook(_leave))
@@ -224,6 +222,14 @@ def install_unpadding(model: nn.Module) -> bool:
         handle.remove()
     _use(model, before)
     return False
+
+
+def _is_known(model: nn.Module) -> bool:
+    config, blocks = cast(Any, model.config), repeated_blocks(model)
+    own_code = not type(model).__module__.startswith("transformers.models.")
+    by_name = getattr(config, "reorder_and_upcast_attn", False)  # GPT-2's, for an attention that is called eager
+    in_full = any(isinstance(part, TrainedModule) for block in blocks for part in block.modules())
+    return bool(blocks) and config.model_type in KNOWN and not (own_code or by_name or in_full)
 
 
 def tried_without(model: nn.Module, read: Read | None = None) -> Unpadded | None:

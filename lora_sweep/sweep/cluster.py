@@ -10,7 +10,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,29 +61,30 @@ def open_cluster(config: SweepConfig, address: str | None = None) -> Iterator[li
 
 
 class ClusterBeside:
-    """A connection to a cluster, as of `ray_cluster`, that is made and ended while this thread does something else.
+    """A cluster, as of `ray_cluster`; one on this machine starts and ends while this thread does something else.
 
     One thread does both: the processes of a local cluster end with the thread that has started them. A running cluster
-    is joined when it is waited for, so that it hears of no sweep that cannot start.
+    is joined here, when it is waited for: it hears of no sweep that cannot start.
 
     Args:
         address: as for `ray_cluster`.
     """
 
     def __init__(self, address: str | None) -> None:
-        self._is_local = address is None
-        self._connected: Future[None] = Future()
+        self._address = address
+        self._joined = ExitStack()
+        self._started: Future[None] = Future()
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._hold, args=(address,), name="cluster", daemon=True)
+        self._thread = threading.Thread(target=self._hold, name="cluster", daemon=True)
 
     def __enter__(self) -> ClusterBeside:
-        if self._is_local:
+        if self._address is None:
             self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.end()
-        if self._thread.ident is not None:
+        if self._address is None:
             self._thread.join()
 
     def wait(self) -> None:
@@ -92,23 +93,25 @@ class ClusterBeside:
         Raises:
             ConfigError: as `ray_cluster`.
         """
-        if self._thread.ident is None:
-            self._thread.start()
-        self._connected.result()
+        if self._address is None:
+            self._started.result()
+        else:
+            self._joined.enter_context(ray_cluster(self._address))
 
     def end(self) -> None:
-        """Begin to end it; the end of the block waits for that."""
+        """Leave a running cluster, or begin to end a local one; the end of the block waits for that."""
+        self._joined.close()
         self._ending.set()
 
-    def _hold(self, address: str | None) -> None:
+    def _hold(self) -> None:
         try:
-            with ray_cluster(address):
-                self._connected.set_result(None)
+            with ray_cluster(None):
+                self._started.set_result(None)
                 self._ending.wait()
         except BaseException as error:
-            if self._connected.done():
+            if self._started.done():
                 raise
-            self._connected.set_exception(error)
+            self._started.set_exception(error)
 
 
 @contextmanager

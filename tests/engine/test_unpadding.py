@@ -17,7 +17,7 @@ from lora_sweep.config import ModelConfig
 from lora_sweep.engine.api import EngineOptions
 from lora_sweep.engine.engine import Engine
 from lora_sweep.engine.passes import PackRows
-from lora_sweep.engine.unpadding import KNOWN, Unpadded
+from lora_sweep.engine.unpadding import KNOWN, Unpadded, install_unpadding
 from lora_sweep.models import load_base
 from lora_sweep.records import TrialConfig
 from lora_sweep.tasks import EncodedSplit, EncodedTask
@@ -28,6 +28,7 @@ LENGTH = 12
 SMALL = {"vocab_size": 32, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
 TOKENS = {"pad_token_id": PAD, "bos_token_id": 2, "eos_token_id": 2}
 FEW_HEADS = {**SMALL, **TOKENS, "num_key_value_heads": 2}
+BOTH_KINDS = ["sliding_attention", "full_attention"]
 CONFIGS: dict[str, Callable[[], Any]] = {
     "bert": lambda: transformers.BertConfig(**SMALL, pad_token_id=PAD),
     "roberta": lambda: transformers.RobertaConfig(**SMALL, max_position_embeddings=40, pad_token_id=PAD),
@@ -36,7 +37,9 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "distilbert": lambda: transformers.DistilBertConfig(
         vocab_size=32, dim=32, n_layers=2, n_heads=4, hidden_dim=64, pad_token_id=PAD
     ),
-    "modernbert": lambda: transformers.ModernBertConfig(**SMALL, **TOKENS, cls_token_id=2, sep_token_id=2),
+    "modernbert": lambda: transformers.ModernBertConfig(
+        **SMALL, **TOKENS, cls_token_id=2, sep_token_id=2, local_attention=4, layer_types=BOTH_KINDS
+    ),
     "gpt2": lambda: transformers.GPT2Config(vocab_size=32, n_embd=32, n_layer=2, n_head=4, **TOKENS),
     "llama": lambda: transformers.LlamaConfig(**FEW_HEADS),
     "qwen2": lambda: transformers.Qwen2Config(**FEW_HEADS),
@@ -50,18 +53,20 @@ CONFIGS: dict[str, Callable[[], Any]] = {
     "xlm-roberta": lambda: transformers.XLMRobertaConfig(**SMALL, max_position_embeddings=40, pad_token_id=PAD),
     "qwen3": lambda: transformers.Qwen3Config(**FEW_HEADS, head_dim=8),
     "gemma2": lambda: transformers.Gemma2Config(**FEW_HEADS, head_dim=8, sliding_window=4),
-    "gemma3_text": lambda: transformers.Gemma3TextConfig(**FEW_HEADS, head_dim=8, sliding_window=4),
+    "gemma3_text": lambda: transformers.Gemma3TextConfig(
+        **FEW_HEADS, head_dim=8, sliding_window=4, layer_types=BOTH_KINDS
+    ),
     "phi3": lambda: transformers.Phi3Config(**FEW_HEADS),
     "granite": lambda: transformers.GraniteConfig(**FEW_HEADS),
     "olmo2": lambda: transformers.Olmo2Config(**FEW_HEADS),
-    "smollm3": lambda: transformers.SmolLM3Config(**FEW_HEADS),
+    "smollm3": lambda: transformers.SmolLM3Config(**FEW_HEADS, no_rope_layers=[1, 0]),
     "starcoder2": lambda: transformers.Starcoder2Config(**FEW_HEADS, sliding_window=4),
     "gpt_neox": lambda: transformers.GPTNeoXConfig(**SMALL, **TOKENS),
 }  # fmt: skip
 READ_FIRST = {"bert", "camembert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta"}
 READ_ALL = {"opt"}  # its feed-forward layers stand in the block itself
 DECODERS = sorted(KNOWN - READ_FIRST)
-NO_CLASSIFIERS = {"granite", "olmo2"}
+NO_CLASSIFIERS = {"granite"}
 
 
 def task_of(kind: str, lengths: list[int]) -> EncodedTask:
@@ -209,6 +214,18 @@ def test_a_model_with_its_own_attention_or_without_blocks_stays_padded(name: str
     slot = engine.open("0", TrialConfig(steps=9, batch_size=8))
     assert not engine.train_step([slot]) and torch.isfinite(slot.losses[0])
     assert engine.padded_tokens == slot.padded_tokens == LENGTH * 8
+
+
+def test_what_only_looks_like_a_known_architecture_stays_padded(tmp_path: Path) -> None:
+    config = CONFIGS["gpt2"]()
+    config.reorder_and_upcast_attn = True  # decided by the attention's name
+    assert not make_engine(config, tmp_path, "classification", LENGTHS).runner.unpads
+
+    class Own(transformers.BertForSequenceClassification):
+        """Code that came with a checkpoint."""
+
+    torch.manual_seed(0)
+    assert not install_unpadding(Own(CONFIGS["bert"]()).eval())
 
 
 def test_padding_is_counted_where_there_is_some(tmp_path: Path) -> None:
