@@ -7,6 +7,7 @@ would come in.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
@@ -66,6 +67,23 @@ def choose_attention(device: str) -> str:
         return "eager"
     torch.backends.cuda.enable_cudnn_sdp(False)
     return "sdpa"
+
+
+def use_attention(model: nn.Module, name: str, attend: Callable[..., Any] | None = None) -> None:
+    """Change a model's attention.
+
+    Args:
+        model: one whose attention goes through Transformers' `AttentionInterface`.
+        name: of an attention there.
+        attend: what to register by that name first; it gets masks as the eager one does.
+    """
+    if attend is not None:
+        from transformers import AttentionInterface, AttentionMaskInterface
+        from transformers.masking_utils import eager_mask
+
+        AttentionInterface.register(name, attend)
+        AttentionMaskInterface.register(name, eager_mask)
+    cast(Any, model).set_attn_implementation(name)
 
 
 def load_base(config: ModelConfig, task: TaskType, labels: tuple[str, ...] = (), device: str = "cpu") -> FrozenBase:

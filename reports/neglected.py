@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
 
 from lora_sweep.store import RunFolder
 from reports import units
+from reports.frame import finite
 from reports.pick import Pick
 from reports.results import Results
 from reports.statistics import read_outcomes
@@ -21,7 +23,8 @@ _NAMED = 3
 
 def neglected_classes(results: Results, pick: Pick) -> Iterator[str]:
     """One sentence where there are such classes, by the test examples, or without them by the evaluation's."""
-    steps = {pick.trial_id: int(pick.chosen["step"])}
+    step = finite(pick.chosen["step"])
+    steps = None if math.isnan(step) else {pick.trial_id: int(step)}
     for part, data in (("test", "test"), ("eval", "evaluation")):
         outcomes = read_outcomes(RunFolder(results.path), [pick.trial_id], part, steps)
         if outcomes.labels is None or outcomes.predictions is None or not len(outcomes.labels):

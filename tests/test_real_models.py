@@ -54,7 +54,7 @@ def assert_same_logits(export: Path, model: ModelConfig, task: str, labels: tupl
     adapted = AdaptedModel(base.model, base.trained, base.new, base.called)
     file = read_adapter(export)
     adapted.load(0, file.spec, file.tensors)
-    with adapted.routing.whole(0), torch.no_grad():
+    with adapted.thawed(), adapted.routing.whole(0), torch.no_grad():  # multiplied as PEFT does
         ours = adapted.model(input_ids=ids).logits
     kind: Any = transformers.AutoModelForCausalLM
     options: dict[str, Any] = {}

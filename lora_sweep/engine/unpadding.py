@@ -25,7 +25,7 @@ from torch.autograd.function import once_differentiable
 
 from lora_sweep.adapters import Route, TrainedModule, to_device
 from lora_sweep.adapters.tokens import Tokens
-from lora_sweep.models import repeated_blocks
+from lora_sweep.models import repeated_blocks, use_attention
 
 _logger = logging.getLogger(__name__)
 
@@ -212,7 +212,7 @@ def install_unpadding(model: nn.Module) -> bool:
     handles.append(blocks[-1].register_forward_hook(_leave))
     try:
         expected = tried(model, None)
-        _use(model, _ATTENTION)
+        use_attention(model, _ATTENTION, _attend)
         if agree(tried(model, tried_without(model)), expected):
             return True
         _logger.info("%s answers otherwise without padding: its passes are padded", type(model).__name__)
@@ -220,7 +220,7 @@ def install_unpadding(model: nn.Module) -> bool:
         _logger.info("%s cannot do without padding: %s", type(model).__name__, error)
     for handle in handles:
         handle.remove()
-    _use(model, before)
+    use_attention(model, before)
     return False
 
 
@@ -272,15 +272,6 @@ def agree(found: Tensor, expected: Tensor) -> bool:
         return False
     tolerance = 1e-5 if expected.dtype is torch.float32 else 2e-2
     return torch.allclose(found, expected, rtol=0, atol=tolerance * float(expected.abs().max()))
-
-
-def _use(model: nn.Module, attention: str) -> None:
-    from transformers import AttentionInterface, AttentionMaskInterface
-    from transformers.masking_utils import eager_mask
-
-    AttentionInterface.register(_ATTENTION, _attend)
-    AttentionMaskInterface.register(_ATTENTION, eager_mask)
-    cast(Any, model).set_attn_implementation(attention)
 
 
 def _enter(_block: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]] | None:

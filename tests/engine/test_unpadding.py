@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -65,8 +65,14 @@ CONFIGS: dict[str, Callable[[], Any]] = {
 }  # fmt: skip
 READ_FIRST = {"bert", "camembert", "distilbert", "electra", "modernbert", "roberta", "xlm-roberta"}
 READ_ALL = {"opt"}  # its feed-forward layers stand in the block itself
-DECODERS = sorted(KNOWN - READ_FIRST)
+DECODERS = KNOWN - READ_FIRST
+OFTEN = {"bert", "modernbert", "gpt2", "llama", "gemma2", "opt"}
 NO_CLASSIFIERS = {"granite"}
+
+
+def often(names: Iterable[str]) -> list[Any]:
+    """The others are left to the slow tests."""
+    return [pytest.param(name, marks=() if name in OFTEN else pytest.mark.slow) for name in sorted(names)]
 
 
 def task_of(kind: str, lengths: list[int]) -> EncodedTask:
@@ -129,7 +135,7 @@ LENGTHS = [3, 12, 7, 1, 9, 5, 12, 2]
 ROWS = [[0, 1, 2], [3, 4], [5, 6, 7, 1]]
 
 
-@pytest.mark.parametrize("name", sorted(KNOWN - NO_CLASSIFIERS))
+@pytest.mark.parametrize("name", often(KNOWN - NO_CLASSIFIERS))
 def test_a_classifier_learns_the_same_without_padding(name: str, tmp_path: Path) -> None:
     engine = make_engine(CONFIGS[name](), tmp_path, "classification", LENGTHS)
     read = None if name in READ_ALL else "first" if name in READ_FIRST else "last"
@@ -165,7 +171,7 @@ def test_a_model_that_trains_a_part_of_a_block_in_full_stays_padded(tmp_path: Pa
     assert not again.train_step([slot]) and torch.isfinite(slot.losses[0])
 
 
-@pytest.mark.parametrize("name", DECODERS)
+@pytest.mark.parametrize("name", often(DECODERS))
 def test_a_language_model_learns_the_same_without_padding(name: str, tmp_path: Path) -> None:
     lengths = [max(length, 2) for length in LENGTHS]
     engine = make_engine(CONFIGS[name](), tmp_path, "causal-lm", lengths)
