@@ -17,7 +17,8 @@ from typing import Any, get_args
 import torch
 from torch import Tensor, nn
 
-from lora_sweep.engine.unpadding import Read, Unpadded, agree, current, tried, tried_without
+from lora_sweep.engine.unpadded import Read, Unpadded, current
+from lora_sweep.engine.unpadding import agree, tried, tried_without
 from lora_sweep.models import repeated_blocks
 
 

@@ -15,7 +15,7 @@ from lora_sweep.engine.graphs import Graphs
 from lora_sweep.engine.objective import Batch, Objective, Outcome
 from lora_sweep.engine.passes import PackRows
 from lora_sweep.engine.slot import Slot
-from lora_sweep.engine.unpadding import Read, Unpadded, fill_up, read_tokens
+from lora_sweep.engine.unpadded import Read, Unpadded, fill_up, read_tokens
 from lora_sweep.tasks import EncodedSplit
 
 

@@ -12,19 +12,15 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
-from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from contextlib import nullcontext
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from lora_sweep.adapters import Route, TrainedModule, to_device
-from lora_sweep.adapters.tokens import Tokens
+from lora_sweep.adapters import TrainedModule, to_device
+from lora_sweep.engine.unpadded import Read, Unpadded, current, read_tokens
 from lora_sweep.models import repeated_blocks, use_attention
 
 _logger = logging.getLogger(__name__)
@@ -37,164 +33,10 @@ KNOWN = frozenset({
 })
 # fmt: on
 """Transformers' names of the architectures whose passes may go without padding."""
-Read = Literal["first", "last"]
-"""The one token of a row that a classifier's head reads: the first, or the last that is not the padding token."""
-
 _ATTENTION = "lora_sweep_unpadded"
-_MULTIPLE = 16  # tokens of an adapter
-_MOST_FILL = 1 / 16  # of a part's tokens, to make its adapters' groups equal: one product in place of one for each
 _BY_TOKEN = ("position_embeddings", "position_ids")
 """What models give a block beside the hidden states, by token: [rows or 1, length, ...]."""
 _TRIED = np.array([3, 6, 1, 4])  # tokens of the rows that a model is tried with
-
-
-@dataclass(frozen=True, eq=False)
-class Unpadded:
-    """Where the tokens of a padded batch stand when padding is left out.
-
-    A cell holds a token; some hold the first one of their row once more, to fill an adapter's tokens up to a round
-    number. Nothing comes of them.
-
-    Attributes:
-        tokens: the cells of each row.
-        rows: of the batch; `length` is their padded one.
-        places: int64 [cells], where in the padded batch, [rows * length], a cell is from.
-        cells: int64 [rows * length], the cell of every place; the row's first where there is padding.
-        padding: int64 [n], the places that are padding.
-        fills: int64 [n], the cells that hold no token of their own.
-        read: the token of each row that the head reads; None where it may read all.
-        read_cells: int64 [rows], their cells; without `read` nobody asks.
-        blank: what stands in the last block for what is not read.
-    """
-
-    tokens: Tokens
-    rows: int
-    length: int
-    places: Tensor
-    cells: Tensor
-    padding: Tensor
-    fills: Tensor
-    read: Tokens | None
-    read_cells: Tensor
-    blank: float = 0.0
-    _by_token: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
-
-    @classmethod
-    def of(
-        cls, lengths: np.ndarray, length: int, fill: np.ndarray, device: torch.device, reads: np.ndarray | None = None
-    ) -> Unpadded | None:
-        """Lay out a batch.
-
-        Args:
-            lengths: int64 [rows], tokens of each row.
-            length: the padded one.
-            fill: int64 [rows], cells to add to each row.
-            device: the model's.
-            reads: int64 [rows], the token of each row that the head reads; None where it may read all.
-
-        Returns:
-            None where nothing is gained.
-        """
-        counts = lengths + fill
-        if counts.sum() >= len(lengths) * length:
-            if reads is None:
-                return None
-            counts = np.full_like(lengths, length)
-        tokens = Tokens(counts, device)
-        starts, position = tokens.bounds[:-1], np.arange(length)
-        within = np.arange(len(tokens)) - np.repeat(starts, counts)
-        is_fill, is_padding = within >= np.repeat(lengths, counts), position >= lengths[:, None]
-        places = np.repeat(np.arange(len(lengths)) * length, counts) + np.where(is_fill, 0, within)
-        cells = starts[:, None] + np.where(is_padding, 0, position)
-        return cls(
-            tokens,
-            len(lengths),
-            length,
-            to_device(places, device),
-            to_device(cells.ravel(), device),
-            to_device(np.nonzero(is_padding.ravel())[0], device),
-            to_device(np.nonzero(is_fill)[0], device),
-            None if reads is None else Tokens(np.ones_like(lengths), device, reads),
-            to_device(starts if reads is None else starts + reads, device),
-        )
-
-    def is_padded(self, x: Tensor) -> bool:
-        """Whether this is [rows, length, ...]."""
-        return x.shape[:2] == (self.rows, self.length)
-
-    def is_unpadded(self, x: Tensor) -> bool:
-        """Whether this is [1, cells, ...]."""
-        return x.shape[:2] == (1, len(self.tokens))
-
-    def without(self, x: Tensor) -> Tensor:
-        """[rows, length, ...] to [1, cells, ...]."""
-        flat = x.flatten(0, 1)
-        return (flat if self._is_full else _without(flat, self)).unsqueeze(0)
-
-    def put_back(self, x: Tensor) -> Tensor:
-        """[1, cells, ...] to [rows, length, ...]; padding repeats its row's first token."""
-        flat = x.squeeze(0)
-        return (flat if self._is_full else _put_back(flat, self)).view(self.rows, self.length, *x.shape[2:])
-
-    def by_token(self, x: Tensor) -> Tensor:
-        """`without` for what every block gets alike and nothing is learnt of: [rows or 1, length, ...]."""
-        if id(x) not in self._by_token:
-            rows = x.expand(self.rows, *x.shape[1:]).flatten(0, 1)
-            self._by_token[id(x)] = x, rows.index_select(0, self.places).unsqueeze(0)
-        return self._by_token[id(x)][1]
-
-    @contextmanager
-    def active(self) -> Iterator[None]:
-        """Passes inside the block are made so."""
-        token = _current.set(self)
-        try:
-            yield
-        finally:
-            _current.reset(token)
-
-    @property
-    def _is_full(self) -> bool:
-        return not len(self.padding) and not len(self.fills)
-
-
-_current: ContextVar[Unpadded | None] = ContextVar("unpadded", default=None)
-
-
-def current() -> Unpadded | None:
-    """How the pass that is being made goes without padding; None where it does not."""
-    return _current.get()
-
-
-def fill_up(route: Route, lengths: np.ndarray) -> np.ndarray:
-    """The cells that make an adapter's tokens a multiple of 16, and those of a bank equal where they nearly are.
-
-    Few different shapes are few kernels to be made, and pieces of memory that fit again.
-
-    Returns:
-        int64 [rows], at the last row of each adapter.
-    """
-    fill = np.zeros_like(lengths)
-    for part in route.parts:
-        tokens = np.array([lengths[member.start : member.stop].sum() for member in part.members])
-        cells = -(-tokens // _MULTIPLE) * _MULTIPLE
-        if (cells.max() - cells).sum() <= _MOST_FILL * cells.sum():
-            cells[:] = cells.max()
-        fill[[member.stop - 1 for member in part.members]] = cells - tokens
-    return fill
-
-
-def read_tokens(read: Read, token_ids: np.ndarray, pad_id: int) -> np.ndarray:
-    """The token of each row that a head reads, as Transformers finds it: int64 [rows].
-
-    Args:
-        read: which.
-        token_ids: int64 [rows, length], padded on the right.
-        pad_id: the padding token; a text may end with it too.
-    """
-    if read == "first":
-        return np.zeros(len(token_ids), dtype=np.int64)
-    others = token_ids != pad_id
-    return np.where(others.any(axis=1), token_ids.shape[1] - 1 - others[:, ::-1].argmax(axis=1), 0)
 
 
 def install_unpadding(model: nn.Module) -> bool:
@@ -244,12 +86,8 @@ def tried(model: nn.Module, unpadded: Unpadded | None) -> Tensor:
     """A model's logits of a few tokens: [tokens, ...] or [rows, classes]."""
     device = next(model.parameters()).device
     ids, is_token = to_device(_tried_ids(model), device), to_device(_is_tried(), device)
-    token = _current.set(unpadded)
-    try:
-        with torch.no_grad():
-            logits = cast(Tensor, model(input_ids=ids, attention_mask=is_token.long()).logits)
-    finally:
-        _current.reset(token)
+    with torch.no_grad(), nullcontext() if unpadded is None else unpadded.active():
+        logits = cast(Tensor, model(input_ids=ids, attention_mask=is_token.long()).logits)
     return logits[is_token] if logits.dim() == 3 else logits
 
 
@@ -324,39 +162,3 @@ def _attend(
     padded = (unpadded.put_back(x.transpose(1, 2)).transpose(1, 2) for x in (query, key, value))
     out, beside = eager(module, *padded, mask, **options)
     return unpadded.without(out), beside
-
-
-def _without(x: Tensor, unpadded: Unpadded) -> Tensor:
-    return cast(Tensor, _Without.apply(x, unpadded))  # type: ignore[no-untyped-call]
-
-
-def _put_back(x: Tensor, unpadded: Unpadded) -> Tensor:
-    return cast(Tensor, _PutBack.apply(x, unpadded))  # type: ignore[no-untyped-call]
-
-
-class _Without(torch.autograd.Function):
-    """[rows * length, ...] to [cells, ...]; padding has no gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, unpadded: Unpadded) -> Tensor:
-        ctx.unpadded = unpadded
-        return x.index_select(0, unpadded.places)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return grad.index_select(0, ctx.unpadded.cells).index_fill_(0, ctx.unpadded.padding, 0.0), None
-
-
-class _PutBack(torch.autograd.Function):
-    """[cells, ...] to [rows * length, ...]; fills have no gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, unpadded: Unpadded) -> Tensor:
-        ctx.unpadded = unpadded
-        return x.index_select(0, unpadded.cells)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return grad.index_select(0, ctx.unpadded.places).index_fill_(0, ctx.unpadded.fills, 0.0), None

@@ -17,7 +17,8 @@ from lora_sweep.config import ModelConfig
 from lora_sweep.engine.api import EngineOptions
 from lora_sweep.engine.engine import Engine
 from lora_sweep.engine.passes import PackRows
-from lora_sweep.engine.unpadding import KNOWN, Unpadded, install_unpadding
+from lora_sweep.engine.unpadded import Unpadded
+from lora_sweep.engine.unpadding import KNOWN, install_unpadding
 from lora_sweep.models import load_base
 from lora_sweep.records import TrialConfig
 from lora_sweep.tasks import EncodedSplit, EncodedTask
