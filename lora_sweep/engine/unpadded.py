@@ -108,12 +108,14 @@ class Unpadded:
     def without(self, x: Tensor) -> Tensor:
         """[rows, length, ...] to [1, cells, ...]."""
         flat = x.flatten(0, 1)
-        return (flat if self._is_full else _without(flat, self)).unsqueeze(0)
+        return (flat if self._is_full else _gather(flat, self.places, self.cells, self.padding)).unsqueeze(0)
 
     def put_back(self, x: Tensor) -> Tensor:
         """[1, cells, ...] to [rows, length, ...]; padding repeats its row's first token."""
         flat = x.squeeze(0)
-        return (flat if self._is_full else _put_back(flat, self)).view(self.rows, self.length, *x.shape[2:])
+        return (flat if self._is_full else _gather(flat, self.cells, self.places, self.fills)).view(
+            self.rows, self.length, *x.shape[2:]
+        )
 
     def by_token(self, x: Tensor) -> Tensor:
         """`without` for what every block gets alike and nothing is learnt of: [rows or 1, length, ...]."""
@@ -176,37 +178,19 @@ def read_tokens(read: Read, token_ids: np.ndarray, pad_id: int) -> np.ndarray:
     return np.where(others.any(axis=1), token_ids.shape[1] - 1 - others[:, ::-1].argmax(axis=1), 0)
 
 
-def _without(x: Tensor, unpadded: Unpadded) -> Tensor:
-    return cast(Tensor, _Without.apply(x, unpadded))  # type: ignore[no-untyped-call]
+def _gather(x: Tensor, index: Tensor, back: Tensor, nothing: Tensor) -> Tensor:
+    return cast(Tensor, _Gather.apply(x, index, back, nothing))  # type: ignore[no-untyped-call]
 
 
-def _put_back(x: Tensor, unpadded: Unpadded) -> Tensor:
-    return cast(Tensor, _PutBack.apply(x, unpadded))  # type: ignore[no-untyped-call]
-
-
-class _Without(torch.autograd.Function):
-    """[rows * length, ...] to [cells, ...]; padding has no gradient."""
+class _Gather(torch.autograd.Function):
+    """Rows of `x` by `index`. The gradient's rows come back by `back`, but for those in `nothing`, which get none."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, unpadded: Unpadded) -> Tensor:
-        ctx.unpadded = unpadded
-        return x.index_select(0, unpadded.places)
+    def forward(ctx: Any, x: Tensor, index: Tensor, back: Tensor, nothing: Tensor) -> Tensor:
+        ctx.back, ctx.nothing = back, nothing
+        return x.index_select(0, index)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return grad.index_select(0, ctx.unpadded.cells).index_fill_(0, ctx.unpadded.padding, 0.0), None
-
-
-class _PutBack(torch.autograd.Function):
-    """[cells, ...] to [rows * length, ...]; fills have no gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, unpadded: Unpadded) -> Tensor:
-        ctx.unpadded = unpadded
-        return x.index_select(0, unpadded.cells)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        return grad.index_select(0, ctx.unpadded.places).index_fill_(0, ctx.unpadded.fills, 0.0), None
+        return grad.index_select(0, ctx.back).index_fill_(0, ctx.nothing, 0.0), None, None, None
