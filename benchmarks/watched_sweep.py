@@ -70,7 +70,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 STAGES = {
     "run folder": lambda run: (run / "sweep.yaml").exists(),
-    "engines": lambda run: (run / "tune" / "task.pkl").exists(),
+    "engines": lambda run: any((run / "tune").glob("order-*.pkl")),
     "search": _engines_stand,
     "first evaluation": _trials_train,
     "search ended": _trials_ended,

@@ -19,6 +19,7 @@ from lora_sweep.cli.reference import inspect, spaces
 from lora_sweep.cli.reporting import pick, report
 from lora_sweep.cli.sweeps import demo, plan, resume, run
 from lora_sweep.errors import InputError, LoraSweepError
+from lora_sweep.garbage import end_without_collection
 
 app = typer.Typer(
     add_completion=False,
@@ -53,6 +54,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     for chatty in ("huggingface_hub", "ray.tune"):  # what matters of theirs is told in our own words
         logging.getLogger(chatty).setLevel(logging.CRITICAL)
+    end_without_collection()
     try:
         app(prog_name="lora-sweep", standalone_mode=True)
     except InputError as error:

@@ -119,7 +119,8 @@ def _validate(
     from lora_sweep.analysis import open_session
     from lora_sweep.cli.session import drive
     from lora_sweep.preflight import preflight
-    from lora_sweep.sweep.cluster import open_cluster
+    from lora_sweep.sweep.cluster import ray_cluster
+    from lora_sweep.sweep.engines import start_engines
     from lora_sweep.sweep.staged import staged_search
     from lora_sweep.sweep.validation import FOLDER, begin_validation, is_finished, score_arms, validation_config
 
@@ -127,10 +128,11 @@ def _validate(
         return
     tested = validation_config(config, trial, content, plan)
     checked = preflight(tested, "validation")
-    with open_cluster(tested, address):
+    with ray_cluster(address):
+        engines = start_engines(tested, run.path / FOLDER)
         folder = begin_validation(run, plan)
         facts = {**checked.facts, "command": " ".join(["lora-sweep", *sys.argv[1:]])}
-        drive(tested, checked, folder, facts, staged_search(plan, folder))
+        drive(tested, checked, folder, facts, search=staged_search(plan, folder), engines=engines)
     typer.echo("scoring the arms on test ...", err=True)
     score_arms(open_session(folder, device), plan)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,38 +14,67 @@ import typer
 
 from lora_sweep.cli.output import fail, print_list, print_table
 from lora_sweep.errors import InputError
+from lora_sweep.garbage import collection_paused
 
 if TYPE_CHECKING:
     from lora_sweep.config import SweepConfig
     from lora_sweep.preflight import Preflight
     from lora_sweep.store import RunFolder
+    from lora_sweep.sweep.cluster import ClusterBeside
+    from lora_sweep.sweep.engines import Engines
     from lora_sweep.sweep.search import Search
 
 
 def new_sweep(config: SweepConfig, place: str, folder: Path, address: str | None) -> None:
     """Check, run and report a new sweep."""
-    from lora_sweep.preflight import preflight, read_task
     from lora_sweep.store import RunFolder
-    from lora_sweep.sweep.cluster import ClusterBeside, open_cluster
 
-    task = read_task(config, place)
-    with interrupted_by_sigterm(), ClusterBeside(address) as cluster:
-        checked = preflight(config, place, task)
+    with prepared(config, place, folder, address) as (checked, cluster):
         for note in checked.notes:
             typer.echo(f"space: {note}", err=True)
         facts = {**checked.facts, "command": " ".join(["lora-sweep", *sys.argv[1:]]), "commit": _commit()}
-        cluster.wait()
-        with open_cluster(config):
-            run = RunFolder.create(folder)
-            drive(config, checked, run, facts)
+        engines = cluster.wait()
+        run = RunFolder.create(folder)
+        drive(config, checked, run, facts, engines=engines)
         cluster.end()
         finish(run)
 
 
+@contextmanager
+def prepared(
+    config: SweepConfig, place: str, folder: Path, address: str | None
+) -> Iterator[tuple[Preflight, ClusterBeside[Engines]]]:
+    """A sweep that has been checked while its cluster and engines start; they end with the block.
+
+    Nothing is written: `folder` is where the run folder is, or will be. What is wrong with the data is told before the
+    cluster starts, and what is wrong with the base or the space before it has ended.
+    """
+    with interrupted_by_sigterm(), ExitStack() as stack:
+        try:
+            with collection_paused():
+                from lora_sweep.preflight import preflight, read_task
+                from lora_sweep.sweep.cluster import ClusterBeside
+                from lora_sweep.sweep.engines import start_engines
+
+                task = read_task(config, place)
+                cluster = stack.enter_context(ClusterBeside(address, lambda: start_engines(config, folder)))
+                checked = preflight(config, place, task)
+                import_module("lora_sweep.sweep.driver")  # takes as long as the cluster takes to stand
+            yield checked, cluster
+        except InputError as error:
+            fail(str(error), 2)
+
+
 def drive(
-    config: SweepConfig, checked: Preflight, run: RunFolder, facts: Mapping[str, Any], search: Search | None = None
+    config: SweepConfig,
+    checked: Preflight,
+    run: RunFolder,
+    facts: Mapping[str, Any],
+    *,
+    search: Search | None = None,
+    engines: Engines | None = None,
 ) -> None:
-    """Run under a live display; `search` as for `run_sweep`."""
+    """Run under a live display; `search` and `engines` as for `run_sweep`."""
     from rich.console import Console
 
     from lora_sweep.live import LiveProgress
@@ -52,7 +82,7 @@ def drive(
 
     with LiveProgress(Console(stderr=True), config.metric.name).drawing() as live, interrupted_by_sigterm():
         try:
-            run_sweep(config, checked.task, run, facts=facts, listener=live, search=search)
+            run_sweep(config, checked.task, run, facts=facts, listener=live, search=search, engines=engines)
         except KeyboardInterrupt:
             fail(f"interrupted; go on with: lora-sweep resume {run.path}", 1)
 

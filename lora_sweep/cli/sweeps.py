@@ -10,7 +10,7 @@ import typer
 
 from lora_sweep.cli.arguments import Address, AsJson, Run, Settings, SweepFile
 from lora_sweep.cli.output import print_json, print_table
-from lora_sweep.cli.session import drive, finish, interrupted_by_sigterm, new_sweep
+from lora_sweep.cli.session import drive, finish, new_sweep, prepared
 
 
 def demo(
@@ -49,9 +49,7 @@ def run(
 
 def resume(run: Run, address: Address = None) -> None:
     """Go on with a run that was interrupted."""
-    from lora_sweep.preflight import check_unchanged, preflight, read_task
     from lora_sweep.store import RunFolder, check_made_here
-    from lora_sweep.sweep.cluster import ClusterBeside, open_cluster
     from lora_sweep.sweep_file import load_resolved
 
     folder = RunFolder.open(run)
@@ -62,13 +60,11 @@ def resume(run: Run, address: Address = None) -> None:
         go_on(folder, "auto", address)
         return
     config = load_resolved(folder.sweep_file)
-    task = read_task(config, str(folder.sweep_file))
-    with interrupted_by_sigterm(), ClusterBeside(address) as cluster:
-        checked = preflight(config, str(folder.sweep_file), task)
+    with prepared(config, str(folder.sweep_file), folder.path, address) as (checked, cluster):
+        from lora_sweep.preflight import check_unchanged
+
         check_unchanged(folder.info(), checked.facts)
-        cluster.wait()
-        with open_cluster(config):
-            drive(config, checked, folder, checked.facts)
+        drive(config, checked, folder, checked.facts, engines=cluster.wait())
         cluster.end()
         finish(folder)
 

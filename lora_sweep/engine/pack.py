@@ -38,7 +38,7 @@ class Pack:
     """The open trials of an engine and the evaluations that they were asked for.
 
     Args:
-        engine: warmed up by the first trial that is opened.
+        engine: with no trial open.
         run: where adapters and outcomes of kept evaluations are written; None to write nothing.
     """
 
@@ -47,7 +47,6 @@ class Pack:
         self._reporter = Reporter(engine, run)
         self._slots: dict[str, Slot] = {}
         self._requests: dict[str, _Request] = {}
-        self._is_warm = False
 
     @property
     def open_trials(self) -> tuple[str, ...]:
@@ -64,11 +63,32 @@ class Pack:
         """Whether every open trial is asked for."""
         return len(self._requests) == len(self._slots)
 
+    @property
+    def is_full(self) -> bool:
+        """Whether every slot is taken."""
+        return len(self._slots) == self._engine.options.slots
+
+    def warm_up(self, config: TrialConfig) -> None:
+        """Take steps of a trial that is thrown away, so that no trial pays for an engine's first ones.
+
+        What fails here fails in a trial's own step or report again, where it is told.
+        """
+        engine = self._engine
+        counts = engine.steps, engine.trial_steps, engine.tokens, engine.padded_tokens
+        with suppress(Exception):
+            slot = engine.open("warm-up", config)
+            try:
+                for _ in range(min(_WARM_STEPS, config.steps)):
+                    engine.train_step([slot])
+            finally:
+                engine.close(slot)
+            self._reporter.rehearse()
+        engine.steps, engine.trial_steps, engine.tokens, engine.padded_tokens = counts
+        self._settle()
+
     def open(self, trial_id: str, config: TrialConfig, state: SlotState | None) -> None:
         """Give a trial a slot; a slot that it holds already is given up first. For errors see `Engine.open`."""
         self.close(trial_id)
-        if not self._is_warm:
-            self._warm_up(config)
         self._slots[trial_id] = slot = self._engine.open(trial_id, config, state)
         self._reporter.reconcile(slot)
 
@@ -112,24 +132,6 @@ class Pack:
         request.future.set_exception(error)
 
     # Steps -----------------------------------------------------------------------------------------------------
-
-    def _warm_up(self, config: TrialConfig) -> None:
-        """Take steps of a trial that is thrown away, so that no trial pays for an engine's first ones.
-
-        What fails here fails in the trial's own step again, where it is told.
-        """
-        engine = self._engine
-        counts = engine.steps, engine.trial_steps, engine.tokens, engine.padded_tokens
-        with suppress(Exception):
-            slot = engine.open("warm-up", config)
-            try:
-                for _ in range(min(_WARM_STEPS, config.steps)):
-                    engine.train_step([slot])
-            finally:
-                engine.close(slot)
-            self._is_warm = True
-        engine.steps, engine.trial_steps, engine.tokens, engine.padded_tokens = counts
-        self._settle()
 
     def _step(self, slots: list[Slot]) -> None:
         alone = [slot for slot in slots if slot.step in _PROBED_STEPS]

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LINGER_SECONDS = 0.05  # after a report, wait this long for its trial's next request before stepping without it
+_LINGER_SECONDS = 0.05
+"""Trials that have reported together come back, and such as start together come, within milliseconds: for so long the
+engine waits for them, because one pack is cheaper than two and they would never meet again."""
 
 
 class EngineService:
@@ -43,19 +45,20 @@ class EngineService:
         make: makes the engine. It is called on the service's own thread: where two threads of a process have computed
             with as many cores as there are, OpenMP lets their helpers sleep between two operations.
         run: where adapters and outcomes of kept evaluations are written; None to write nothing.
+        warm_up: what to train for two steps that are thrown away, so that no trial pays for an engine's first ones.
 
     Raises:
         Exception: whatever `make` raises.
     """
 
-    def __init__(self, make: Callable[[], Engine], run: RunFolder | None) -> None:
+    def __init__(self, make: Callable[[], Engine], run: RunFolder | None, warm_up: TrialConfig | None = None) -> None:
         self._run = run
         self._calls: list[Callable[[], None]] = []
         self._changed = threading.Condition()
         self._stopping = False
-        self._linger_until = 0.0
+        self._returning_until = self._joining_until = 0.0
         made: Future[Engine] = Future()
-        self._thread = threading.Thread(target=self._work, args=(make, made), name="engine", daemon=True)
+        self._thread = threading.Thread(target=self._work, args=(make, made, warm_up), name="engine", daemon=True)
         self._thread.start()
         try:
             self._engine = made.result()
@@ -71,7 +74,13 @@ class EngineService:
             InputError: the configuration does not fit the base or the state.
             OutOfMemoryError: the adapter does not fit.
         """
-        self._call(lambda: self._pack.open(trial_id, config, state))
+
+        def work() -> None:
+            self._pack.open(trial_id, config, state)
+            self._returning_until = time.monotonic() + _LINGER_SECONDS
+            self._joining_until = 0.0 if self._pack.is_full else self._returning_until
+
+        self._call(work)
 
     def run(self, trial_id: str, want_state: bool) -> Interval:
         """Train a trial until its next evaluation.
@@ -154,7 +163,7 @@ class EngineService:
             self._changed.notify_all()
         return future.result()
 
-    def _work(self, make: Callable[[], Engine], made: Future[Engine]) -> None:
+    def _work(self, make: Callable[[], Engine], made: Future[Engine], warm_up: TrialConfig | None) -> None:
         try:
             engine = make()
             self._pack = Pack(engine, self._run)
@@ -162,6 +171,8 @@ class EngineService:
             made.set_exception(error)
             return
         made.set_result(engine)
+        if warm_up is not None:
+            self._pack.warm_up(warm_up)
         self._loop()
 
     def _loop(self) -> None:
@@ -170,7 +181,7 @@ class EngineService:
                 call()
             self._linger()
             if self._pack.has_requests and not self._calls and self._pack.advance():
-                self._linger_until = time.monotonic() + _LINGER_SECONDS
+                self._returning_until = time.monotonic() + _LINGER_SECONDS
         for trial_id in self._pack.open_trials:
             self._pack.close(trial_id)
         for call in self._taken_calls():
@@ -187,10 +198,10 @@ class EngineService:
         return calls
 
     def _linger(self) -> None:
-        # trials that have just reported come back within milliseconds: one pack is cheaper than two
         with self._changed:
-            while self._pack.has_requests and not self._pack.is_whole and not self._calls:
-                left = self._linger_until - time.monotonic()
+            while self._pack.has_requests and not self._calls:
+                until = max(self._joining_until, 0.0 if self._pack.is_whole else self._returning_until)
+                left = until - time.monotonic()
                 if left <= 0 or self._stopping:
                     return
                 self._changed.wait(left)
@@ -203,9 +214,9 @@ class EngineService:
 
 
 def build_service(
-    model: ModelConfig, task: EncodedTask, options: EngineOptions, run: RunFolder | None
+    model: ModelConfig, task: EncodedTask, options: EngineOptions, run: RunFolder | None, warm_up: TrialConfig
 ) -> EngineService:
-    """Load the base onto this process's device and serve it.
+    """Load the base onto this process's device and serve it; see `EngineService`.
 
     Raises:
         ModelError: the base cannot be loaded or does not fit.
@@ -218,4 +229,4 @@ def build_service(
             torch.set_num_threads(options.threads)
         return Engine(load_base(model, task.type, task.labels, options.device), task, options)
 
-    return EngineService(make, run)
+    return EngineService(make, run, warm_up)

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import logging
-import pickle
 import threading
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lora_sweep.engine.api import EngineInfo, EngineOptions, Interval, SlotState
+from lora_sweep.engine.api import EngineInfo, Interval, SlotState
 from lora_sweep.errors import LoraSweepError, ModelError
+from lora_sweep.garbage import collection_paused
 from lora_sweep.records import TrialConfig
 from lora_sweep.store import RunFolder
 from lora_sweep.sweep.errors import StaleLeaseError
+from lora_sweep.sweep.layout import Placement
+from lora_sweep.sweep.order import Order, wait_for_order
 
 if TYPE_CHECKING:
     from lora_sweep.config import ModelConfig
     from lora_sweep.engine.service import EngineService
-    from lora_sweep.tasks import EncodedTask
 
 logger = logging.getLogger(__name__)
+
+SLOW_IMPORTS = ("transformers.modeling_utils", "lora_sweep.engine.service")
 
 
 class EngineActor:
@@ -30,23 +35,26 @@ class EngineActor:
     same arguments and no slot open; the trials bring their states along.
 
     Args:
-        model: the base to load.
-        task_file: the pickled data; a file, because Ray does not keep an object for an actor that it restarts.
-        options: how the engine works.
-        run_path: the run folder; it and the file are on a file system that this node shares with the driver.
+        order_file: what to do. The process imports what it needs, and then waits until the file is there; it is on a
+            file system that this node shares with the driver.
+        placement: the engine's place.
     """
 
-    def __init__(self, model: ModelConfig, task_file: str, options: EngineOptions, run_path: str) -> None:
-        self._options = options
+    def __init__(self, order_file: str, placement: Placement) -> None:
         self._lock = threading.Lock()
         self._epochs: dict[str, int] = {}
+        self._slots = 0
         self._service: EngineService | None = None
         self._broken: LoraSweepError | None = None
-        try:
-            self._service = _build(model, task_file, options, run_path)
-        except Exception as error:  # a constructor's exception would reach the driver as text only
-            logger.exception("the engine does not start")
-            self._broken = error if isinstance(error, LoraSweepError) else _as_model_error(model, error)
+        with collection_paused():
+            _import()
+            order = wait_for_order(Path(order_file))
+            try:
+                self._slots = order.slots
+                self._service = _build(order, placement)
+            except Exception as error:  # a constructor's exception would reach the driver as text only
+                logger.exception("the engine does not start")
+                self._broken = _as_lora_sweep_error(order.config.model, error)
 
     def open(self, trial_id: str, epoch: int, config: TrialConfig, state: SlotState | None) -> None:
         """Give the trial a slot, in place of one that it holds under an older lease.
@@ -59,7 +67,7 @@ class EngineActor:
             known = self._epochs.get(trial_id)
             if known is not None and known > epoch:
                 raise StaleLeaseError(f"trial {trial_id}: a newer lease holds its slot")
-            if known is None and len(self._epochs) >= self._options.slots:
+            if known is None and len(self._epochs) >= self._slots:
                 raise StaleLeaseError(f"trial {trial_id}: no slot is free")
             self._epochs[trial_id] = epoch
         try:
@@ -119,14 +127,23 @@ class EngineActor:
         return self._service
 
 
-def _as_model_error(model: ModelConfig, error: Exception) -> ModelError:
+def _as_lora_sweep_error(model: ModelConfig, error: Exception) -> LoraSweepError:
+    if isinstance(error, LoraSweepError):
+        return error
     message = " ".join(str(error).split()).rstrip(".")
     rule = f"must be one that an engine can train ({type(error).__name__}: {message})"
     return ModelError(f"model {model.name}", rule, None, "Does its architecture support the task?")
 
 
-def _build(model: ModelConfig, task_file: str, options: EngineOptions, run_path: str) -> EngineService:
+def _import() -> None:
+    """Load the slowest modules. They are imported again where they are used, and what fails here is told there."""
+    with suppress(Exception):
+        for module in SLOW_IMPORTS:
+            import_module(module)
+
+
+def _build(order: Order, placement: Placement) -> EngineService:
     from lora_sweep.engine.service import build_service
 
-    task: EncodedTask = pickle.loads(Path(task_file).read_bytes())
-    return build_service(model, task, options, RunFolder(Path(run_path)))
+    run = RunFolder(Path(order.run_path))
+    return build_service(order.config.model, order.task, order.options(placement), run, order.warm_up)

@@ -14,6 +14,7 @@ from ray import tune
 
 from lora_sweep.records import TrialConfig, TrialRecord
 from lora_sweep.store import RunFolder
+from lora_sweep.sweep.pool import Pool
 from lora_sweep.sweep.progress import ProgressListener
 
 logger = logging.getLogger(__name__)
@@ -32,12 +33,12 @@ class RecordKeeper(tune.Callback):  # type: ignore[misc]  # Ray ships no types
 
     Args:
         run: where records go.
-        broker: handle of the `Broker`.
+        pool: where the trials train; its broker is told who lives.
         listener: told of everything.
     """
 
-    def __init__(self, run: RunFolder, broker: Any, listener: ProgressListener) -> None:
-        self._run, self._broker, self._listener = run, broker, listener
+    def __init__(self, run: RunFolder, pool: Pool, listener: ProgressListener) -> None:
+        self._run, self._pool, self._listener = run, pool, listener
         self._ended = {record.trial_id for record in run.records() if record.status != "failed"}
         self._last_keep = time.monotonic()
         _LIVE.set(self)
@@ -67,14 +68,15 @@ class RecordKeeper(tune.Callback):  # type: ignore[misc]  # Ray ships no types
         self._end(trial, _errored(trial))
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        """Now and then, tell the broker who lives."""
+        """Look after the engines, and now and then tell the broker who lives."""
+        self._pool.check()
         if time.monotonic() - self._last_keep > KEEP_SECONDS:
             self._last_keep = time.monotonic()
-            self._broker.keep.remote([_id(trial) for trial in trials if trial.status == "RUNNING"])
+            self._pool.broker.keep.remote([_id(trial) for trial in trials if trial.status == "RUNNING"])
 
     def _end(self, trial: Any, record: TrialRecord) -> None:
         record = record.model_copy(update={"repeat_of": trial.config.get("repeat_of")})
-        self._broker.release.remote(record.trial_id)
+        self._pool.broker.release.remote(record.trial_id)
         if record.trial_id not in self._ended:
             self._ended.add(record.trial_id)
             self._run.append_record(record)

@@ -8,21 +8,17 @@ import shutil
 import socket
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 import ray
 
 from lora_sweep.errors import ConfigError
-from lora_sweep.sweep.layout import Placement, place_engines, read_nodes
 
-if TYPE_CHECKING:
-    from lora_sweep.config import SweepConfig
-
-logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 LONGEST_TEMP_DIR = 40
 """Ray puts sockets about 60 characters below its folder, and a socket's path ends at 107 bytes."""
@@ -47,20 +43,7 @@ RAY_SETTINGS = {
 """Environment of Ray and Tune while a sweep runs; what the user has set stays."""
 
 
-@contextmanager
-def open_cluster(config: SweepConfig, address: str | None = None) -> Iterator[list[Placement]]:
-    """Connect as `ray_cluster` does, and find a place for every engine of a sweep.
-
-    The command line opens it before it makes the run folder, so that a sweep that cannot start leaves none behind.
-
-    Raises:
-        ConfigError: no cluster answers at `address`, or it does not hold that many engines.
-    """
-    with ray_cluster(address):
-        yield place_engines(read_nodes(ray.nodes()), config.resources.engines)
-
-
-class ClusterBeside:
+class ClusterBeside(Generic[T]):
     """A cluster, as of `ray_cluster`; one on this machine starts and ends while this thread does something else.
 
     One thread does both: the processes of a local cluster end with the thread that has started them. A running cluster
@@ -68,16 +51,17 @@ class ClusterBeside:
 
     Args:
         address: as for `ray_cluster`.
+        begin: what is done once the cluster stands, on whichever thread.
     """
 
-    def __init__(self, address: str | None) -> None:
-        self._address = address
+    def __init__(self, address: str | None, begin: Callable[[], T]) -> None:
+        self._address, self._begin = address, begin
         self._joined = ExitStack()
-        self._started: Future[None] = Future()
+        self._begun: Future[T] = Future()
         self._ending = threading.Event()
         self._thread = threading.Thread(target=self._hold, name="cluster", daemon=True)
 
-    def __enter__(self) -> ClusterBeside:
+    def __enter__(self) -> ClusterBeside[T]:
         if self._address is None:
             self._thread.start()
         return self
@@ -87,16 +71,17 @@ class ClusterBeside:
         if self._address is None:
             self._thread.join()
 
-    def wait(self) -> None:
-        """Return when it stands.
+    def wait(self) -> T:
+        """What was begun on it, once it stands.
 
         Raises:
             ConfigError: as `ray_cluster`.
+            Exception: whatever `begin` raises.
         """
         if self._address is None:
-            self._started.result()
-        else:
-            self._joined.enter_context(ray_cluster(self._address))
+            return self._begun.result()
+        self._joined.enter_context(ray_cluster(self._address))
+        return self._begin()
 
     def end(self) -> None:
         """Leave a running cluster, or begin to end a local one; the end of the block waits for that."""
@@ -106,12 +91,13 @@ class ClusterBeside:
     def _hold(self) -> None:
         try:
             with ray_cluster(None):
-                self._started.set_result(None)
+                if not self._ending.is_set():
+                    self._begun.set_result(self._begin())
                 self._ending.wait()
         except BaseException as error:
-            if self._started.done():
+            if self._begun.done():
                 raise
-            self._started.set_exception(error)
+            self._begun.set_exception(error)
 
 
 @contextmanager

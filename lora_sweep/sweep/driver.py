@@ -11,19 +11,23 @@ and written down, so that their new seeds are the same after an interruption.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ray.tune.schedulers import FIFOScheduler
 
+from lora_sweep.engine.api import EngineInfo
 from lora_sweep.store import RunFolder
 from lora_sweep.sweep.baselines import RemoteEngine, measure_baselines
-from lora_sweep.sweep.cluster import open_cluster
+from lora_sweep.sweep.candidates import list_candidates
+from lora_sweep.sweep.cluster import ray_cluster
+from lora_sweep.sweep.engines import Engines, start_engines
 from lora_sweep.sweep.finalists import finalists, list_repeats, score_finalists
-from lora_sweep.sweep.layout import Placement, choose_slots
+from lora_sweep.sweep.layout import choose_slots
 from lora_sweep.sweep.lock import hold
-from lora_sweep.sweep.pool import Pool, start_pool
+from lora_sweep.sweep.order import Order
+from lora_sweep.sweep.pool import Pool
 from lora_sweep.sweep.progress import ProgressListener, Silence
 from lora_sweep.sweep.runlog import RunLog
 from lora_sweep.sweep.schedule import build_scheduler
@@ -45,10 +49,11 @@ def run_sweep(
     facts: Mapping[str, Any] | None = None,
     listener: ProgressListener | None = None,
     search: Search | None = None,
+    engines: Engines | None = None,
 ) -> None:
     """Run a sweep in a new run folder, or go on with one; what is finished stays as it is.
 
-    It runs on the cluster that this process is connected to (see `open_cluster`), or starts Ray on this machine.
+    It runs on the cluster that this process is connected to, or starts Ray on this machine.
 
     Args:
         config: the sweep; when the run goes on, as RUN/sweep.yaml holds it.
@@ -57,6 +62,7 @@ def run_sweep(
         facts: what run.json holds beside the sweep's own part: the model's and the data's hashes, the commit.
         listener: told of the progress.
         search: what to train in place of what the sweep's own search would find.
+        engines: those that were started for it already.
 
     Raises:
         RunFolderError: another process runs this sweep.
@@ -64,7 +70,7 @@ def run_sweep(
         KeyboardInterrupt: it was interrupted; run.json says so, and calling it again goes on.
     """
     listener = listener or Silence()
-    with open_cluster(config) as placements, hold(run):
+    with _engines(config, run, engines) as engines, hold(run):
         if not run.sweep_file.exists():
             run.sweep_file.write_text(config.to_yaml(), encoding="utf-8")
         log = RunLog(config, run, facts or {})
@@ -76,11 +82,22 @@ def run_sweep(
                 listener.note(note)
             # new seeds may be more than the search had trials
             most = max(search.trials, min(config.finalists.top, search.trials) * config.finalists.seeds)
-            with _pool(config, task, run, placements, most, log, listener) as pool:
+            with _pool(config, task, run, engines, most, log, listener) as pool:
                 listener.planned(log.planned)
                 _search(config, run, pool, search, listener)
                 _repeat(config, run, pool, log, listener)
                 _measure(config, task, run, pool, listener)
+
+
+@contextmanager
+def _engines(config: SweepConfig, run: RunFolder, started: Engines | None) -> Iterator[Engines]:
+    """Those that are there, or new ones; they end with the block."""
+    with ExitStack() as stack:
+        if started is None:
+            stack.enter_context(ray_cluster(None))
+        engines = started or start_engines(config, run.path)
+        stack.callback(engines.stop)
+        yield engines
 
 
 @contextmanager
@@ -102,17 +119,22 @@ def _pool(
     config: SweepConfig,
     task: EncodedTask,
     run: RunFolder,
-    placements: Sequence[Placement],
+    engines: Engines,
     trials: int,
     log: RunLog,
     listener: ProgressListener,
 ) -> Iterator[Pool]:
-    slots = choose_slots(placements, config.resources.slots, trials)
-    listener.stage(f"starting {len(placements)} engine{'s' if len(placements) > 1 else ''} with {slots} slots")
-    pool = start_pool(config, task, run, placements, slots)
-    try:
-        log.engines(pool.infos())
+    number, slots = len(engines.handles), choose_slots(engines.placements, config.resources.slots, trials)
+    listener.stage(f"starting {number} engine{'s' if number > 1 else ''} with {slots} slots")
+    warm_up = list_candidates(config, len(task.splits["train"]))[0].config
+
+    def on_standing(infos: list[EngineInfo]) -> None:
+        log.engines(infos)
         log.write("running")
+        listener.stage("training")
+
+    pool = Pool(engines, Order(config, task, slots, str(run.path.resolve()), warm_up), on_standing)
+    try:
         yield pool
         log.engines(pool.infos())
     finally:
@@ -123,7 +145,6 @@ def _search(config: SweepConfig, run: RunFolder, pool: Pool, search: Search, lis
     """All trials of the search, to their ends."""
     if _all_ended(run, search.trials, repeats=False):
         return
-    listener.stage("training")
     scheduler = build_scheduler(config, search.evaluations)
     train(
         "sweep", search.searcher, search.trials, scheduler,
@@ -156,6 +177,7 @@ def _all_ended(run: RunFolder, trials: int, repeats: bool) -> bool:
 
 def _measure(config: SweepConfig, task: EncodedTask, run: RunFolder, pool: Pool, listener: ProgressListener) -> None:
     """What is measured after training, on one engine."""
+    pool.wait()
     pool.drain()
     engine = RemoteEngine(pool.any_engine())
     if run.analysis("baselines") is None:

@@ -61,12 +61,12 @@ def place_engines(nodes: Sequence[Node], engines: int | Literal["auto"]) -> list
     return [_on_cpu(node, share) for node, share in zip(workers, shares, strict=True) for _ in range(share)]
 
 
-def choose_slots(placements: Sequence[Placement], slots: int | Literal["auto"], trials: int) -> int:
-    """Slots of each engine."""
+def choose_slots(placements: Sequence[Placement], slots: int | Literal["auto"], trials: int | None = None) -> int:
+    """Slots of each engine; the most that they may become, where the number of trials is not known yet."""
     if slots != "auto":
         return slots
     most = GPU_SLOTS if placements[0].device == "cuda" else CPU_SLOTS
-    return max(1, min(trials, most))
+    return most if trials is None else max(1, min(trials, most))
 
 
 def read_nodes(nodes: Sequence[Mapping[str, Any]]) -> list[Node]:

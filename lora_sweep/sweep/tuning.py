@@ -47,7 +47,7 @@ def train(
     finished = {record.trial_id: record.model_dump_json() for record in run.records() if record.status != "failed"}
     parameters: dict[str, Any] = {"broker": pool.broker, "metric": metric, "finished": finished}
     trainable = tune.with_resources(tune.with_parameters(SweepTrial, **parameters), {"cpu": TRIAL_CPUS})
-    keeper = RecordKeeper(run, pool.broker, listener)
+    keeper = RecordKeeper(run, pool, listener)
     folder = run.path.resolve() / "tune"
     if _can_restore(folder / experiment):
         # the keeper, searcher and scheduler come out of Tune's own pickle (see RecordKeeper)
@@ -72,7 +72,7 @@ def _tune_config(searcher: Searcher, trials: int, scheduler: TrialScheduler, poo
         search_alg=searcher,
         scheduler=scheduler,
         num_samples=trials,
-        max_concurrent_trials=len(pool.engines) * pool.slots,
+        max_concurrent_trials=pool.most_trials,
         reuse_actors=True,
         trial_name_creator=_trial_name,
         trial_dirname_creator=_trial_name,

@@ -93,7 +93,7 @@ def test_an_engines_first_steps_are_on_no_trials_bill(classifier: Any) -> None:
         return step(slots)
 
     engine.train_step = train_step
-    service = EngineService(lambda: engine, None)
+    service = EngineService(lambda: engine, None, config())
     for name in "ab":
         service.open(name, config(steps=2))
     record = service.run("a", False).record
@@ -110,7 +110,7 @@ def test_what_fails_in_warming_up_is_told_by_the_trial(classifier: Any) -> None:
         raise ValueError("broken")
 
     engine.train_step = train_step
-    service = EngineService(lambda: engine, None)
+    service = EngineService(lambda: engine, None, config())
     service.open("a", config())
     with pytest.raises(TrialFailure, match="ValueError: broken"):
         service.run("a", False)

@@ -4,10 +4,11 @@ import pickle
 
 import pytest
 
-from lora_sweep.config import ModelConfig
-from lora_sweep.engine.api import EngineOptions
 from lora_sweep.errors import ModelError
+from lora_sweep.records import TrialConfig
 from lora_sweep.sweep import actor as module
+from lora_sweep.sweep.layout import Placement
+from lora_sweep.sweep.order import Order
 
 
 @pytest.mark.parametrize(
@@ -21,15 +22,19 @@ from lora_sweep.sweep import actor as module
         ),
     ],
 )
-def test_whatever_keeps_an_engine_from_starting_is_told_by_every_call(monkeypatch, raised, message):
+def test_whatever_keeps_an_engine_from_starting_is_told_by_every_call(
+    monkeypatch, make_sweep, tmp_path, raised, message
+):
     def fail(*_):
         raise raised
 
     monkeypatch.setattr(module, "_build", fail)
-    options = EngineOptions(
-        device="cpu", slots=1, threads=1, metric="loss", mode="min", keep="best", tokens_per_pass=64, base_dropout=False
-    )
-    actor = module.EngineActor(ModelConfig(name="x"), "task.pkl", options, "run")
+    sweep = make_sweep()
+    file = tmp_path / "order.pkl"
+    model = sweep.config.model.model_copy(update={"name": "x"})
+    config = sweep.config.model_copy(update={"model": model})
+    Order(config, sweep.task, 1, str(sweep.run.path), TrialConfig()).write(file)
+    actor = module.EngineActor(str(file), Placement("cpu", None, threads=1, cpus=1))
     for call in (actor.info, actor.leases):
         with pytest.raises(ModelError) as caught:
             call()

@@ -23,7 +23,8 @@ def run(tmp_path):
 
 @pytest.fixture
 def keeper(run, diary):
-    return RecordKeeper(run, SimpleNamespace(release=SimpleNamespace(remote=lambda *_: None)), diary)
+    broker = SimpleNamespace(release=SimpleNamespace(remote=lambda *_: None))
+    return RecordKeeper(run, SimpleNamespace(broker=broker), diary)
 
 
 @pytest.fixture

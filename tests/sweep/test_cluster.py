@@ -54,9 +54,9 @@ def test_a_cluster_beside_other_work_is_told_of_when_it_is_waited_for(no_ray, mo
         raise RuntimeError("no cluster")
 
     monkeypatch.setattr(ray, "init", fail)
-    with ClusterBeside("somewhere") as cluster, pytest.raises(ConfigError, match="no cluster"):
+    with ClusterBeside("somewhere", ray.nodes) as cluster, pytest.raises(ConfigError, match="no cluster"):
         cluster.wait()
-    with ClusterBeside("somewhere"):
+    with ClusterBeside("somewhere", ray.nodes):
         pass  # nobody asks for it, so nobody is told
 
 
@@ -65,12 +65,12 @@ import ray
 from lora_sweep.sweep.cluster import ClusterBeside
 
 try:
-    with ClusterBeside(None):
+    with ClusterBeside(None, ray.nodes):
         raise ValueError("found meanwhile")
 except ValueError as error:
     print(error, ray.is_initialized())
-with ClusterBeside(None) as cluster:
-    cluster.wait()
+with ClusterBeside(None, ray.nodes) as cluster:
+    print(len(cluster.wait()))
     print(ray.get(ray.put("answered")))
     cluster.end()
 print(ray.is_initialized())
@@ -84,7 +84,7 @@ def test_a_cluster_beside_other_work_ends_with_its_block(tmp_path):
             [sys.executable, "-c", BESIDE], capture_output=True, text=True, timeout=120, cwd=tmp_path,
             env={**os.environ, "TMPDIR": str(folder)},
         )  # fmt: skip
-        assert done.stdout.split("\n") == ["found meanwhile False", "answered", "False", ""], done.stderr
+        assert done.stdout.split("\n") == ["found meanwhile False", "1", "answered", "False", ""], done.stderr
         assert not list(folder.glob("sweep-*"))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
