@@ -35,6 +35,10 @@ from lora_sweep.models import PEFT_TASK, FrozenBase
 from lora_sweep.records import AdapterSpec, TrialConfig
 from lora_sweep.tasks import EncodedSplit, EncodedTask
 
+_CPU_EVALUATION_TOKENS = 4096
+"""In a pass of an evaluation on a CPU: more are no faster, and their activations need twice the memory, which costs a
+second when it is touched for the first time."""
+
 
 class Engine:
     """Holds the base and the slots; single-threaded.
@@ -207,14 +211,14 @@ class Engine:
                 with as_out_of_memory("evaluation"):
                     return self._evaluate(slots, split)
             except OutOfMemoryError:
-                if self.tokens_per_pass <= self.task.buckets[-1]:
+                if self._tokens_per_evaluation_pass <= self.task.buckets[-1]:
                     raise
-                self.tokens_per_pass //= 2
+                self.tokens_per_pass = self._tokens_per_evaluation_pass // 2
 
     def _evaluate(self, slots: Sequence[Slot], split: EncodedSplit) -> list[Scores]:
         ordered = self._in_order(slots)
         outcomes: list[tuple[PackRows, Outcome]] = []
-        for length, part in evaluation_passes(self._lengths[split.name], len(slots), self.tokens_per_pass):
+        for length, part in evaluation_passes(self._lengths[split.name], len(slots), self._tokens_per_evaluation_pass):
             outcomes.append((part, self.runner.evaluate(ordered, split, part, length)))
         owner, example = (
             np.concatenate([getattr(part, name) for part, _ in outcomes]) for name in ("owner", "example")
@@ -228,6 +232,12 @@ class Engine:
         targets = self._targets[split.name]
         places = [ordered.index(slot) for slot in slots]
         return [Scores(logits[i] if self.task.labels else None, nll[i], targets) for i in places]
+
+    @property
+    def _tokens_per_evaluation_pass(self) -> int:
+        if self.base.device.type == "cpu":
+            return min(self.tokens_per_pass, _CPU_EVALUATION_TOKENS)
+        return self.tokens_per_pass
 
     def score(self, adapter: Path | None, split_name: str) -> Scores:
         """Evaluate an adapter folder, or the untouched base, beside whatever is open.

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LINGER_SECONDS = 0.05
+_LINGER_SECONDS = 0.1
 """Trials that have reported together come back, and such as start together come, within milliseconds: for so long the
 engine waits for them, because one pack is cheaper than two and they would never meet again."""
 
