@@ -65,6 +65,12 @@ def assert_same_logits(export: Path, model: ModelConfig, task: str, labels: tupl
     with torch.no_grad():
         torch.testing.assert_close(ours, theirs(input_ids=ids).logits, rtol=1e-4, atol=1e-4)
     merged = kind.from_pretrained(export / "merged").eval()
+    exact = theirs.merge_and_unload().state_dict()  # in fp32, as PEFT does it
+    for name, weight in merged.state_dict().items():
+        if weight.dtype is torch.float32:
+            torch.testing.assert_close(weight, exact[name], rtol=1e-5, atol=1e-6)
+        else:  # rounded once, so that no better merged model of this dtype is to be had
+            assert (weight != exact[name].to(weight.dtype)).float().mean() < 1e-3
     rounding = 1e-4 if merged.dtype is torch.float32 else 2**-5
     with torch.no_grad():
         logits = merged(input_ids=ids).logits.float()
