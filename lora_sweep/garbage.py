@@ -14,7 +14,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def collection_paused() -> Iterator[None]:
-    """Collect nothing in this block, for imports; never for training, where cycles may hold tensors."""
+    """Collect nothing in this block, while a process starts; never for training, where cycles may hold tensors."""
     was_enabled = gc.isenabled()
     gc.disable()
     try:

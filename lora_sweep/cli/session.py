@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -54,10 +55,13 @@ def prepared(
             with collection_paused():
                 from lora_sweep.preflight import preflight, read_task
                 from lora_sweep.sweep.cluster import ClusterBeside
-                from lora_sweep.sweep.engines import start_engines
+                from lora_sweep.sweep.engines import PATIENCE_SECONDS, start_engines
 
                 task = read_task(config, place)
-                cluster = stack.enter_context(ClusterBeside(address, lambda: start_engines(config, folder)))
+                # on this machine the base is checked meanwhile, which may have to be downloaded
+                patience = None if address is None else PATIENCE_SECONDS
+                begin = partial(start_engines, config, folder, patience)
+                cluster = stack.enter_context(ClusterBeside(address, begin))
                 checked = preflight(config, place, task)
                 import_module("lora_sweep.sweep.driver")  # takes as long as the cluster takes to stand
             yield checked, cluster

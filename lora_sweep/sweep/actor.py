@@ -19,7 +19,6 @@ from lora_sweep.sweep.layout import Placement
 from lora_sweep.sweep.order import Order, wait_for_order
 
 if TYPE_CHECKING:
-    from lora_sweep.config import ModelConfig
     from lora_sweep.engine.service import EngineService
 
 logger = logging.getLogger(__name__)
@@ -38,9 +37,10 @@ class EngineActor:
         order_file: what to do. The process imports what it needs, and then waits until the file is there; it is on a
             file system that this node shares with the driver.
         placement: the engine's place.
+        patience: seconds to wait for the order; None for ever.
     """
 
-    def __init__(self, order_file: str, placement: Placement) -> None:
+    def __init__(self, order_file: str, placement: Placement, patience: float | None) -> None:
         self._lock = threading.Lock()
         self._epochs: dict[str, int] = {}
         self._slots = 0
@@ -48,13 +48,13 @@ class EngineActor:
         self._broken: LoraSweepError | None = None
         with collection_paused():
             _import()
-            order = wait_for_order(Path(order_file))
             try:
+                order = wait_for_order(Path(order_file), patience)
                 self._slots = order.slots
                 self._service = _build(order, placement)
-            except Exception as error:  # a constructor's exception would reach the driver as text only
+            except LoraSweepError as error:  # a constructor's exception would reach the driver as text only
                 logger.exception("the engine does not start")
-                self._broken = _as_lora_sweep_error(order.config.model, error)
+                self._broken = error
 
     def open(self, trial_id: str, epoch: int, config: TrialConfig, state: SlotState | None) -> None:
         """Give the trial a slot, in place of one that it holds under an older lease.
@@ -127,14 +127,6 @@ class EngineActor:
         return self._service
 
 
-def _as_lora_sweep_error(model: ModelConfig, error: Exception) -> LoraSweepError:
-    if isinstance(error, LoraSweepError):
-        return error
-    message = " ".join(str(error).split()).rstrip(".")
-    rule = f"must be one that an engine can train ({type(error).__name__}: {message})"
-    return ModelError(f"model {model.name}", rule, None, "Does its architecture support the task?")
-
-
 def _import() -> None:
     """Load the slowest modules. They are imported again where they are used, and what fails here is told there."""
     with suppress(Exception):
@@ -143,7 +135,16 @@ def _import() -> None:
 
 
 def _build(order: Order, placement: Placement) -> EngineService:
+    """Raises LoraSweepError, whatever goes wrong."""
     from lora_sweep.engine.service import build_service
 
-    run = RunFolder(Path(order.run_path))
-    return build_service(order.config.model, order.task, order.options(placement), run, order.warm_up)
+    model = order.config.model
+    try:
+        run = RunFolder(Path(order.run_path))
+        return build_service(model, order.task, order.options(placement), run, order.warm_up)
+    except LoraSweepError:
+        raise
+    except Exception as error:
+        message = " ".join(str(error).split()).rstrip(".")
+        rule = f"must be one that an engine can train ({type(error).__name__}: {message})"
+        raise ModelError(f"model {model.name}", rule, None, "Does its architecture support the task?") from error

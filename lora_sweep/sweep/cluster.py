@@ -91,7 +91,9 @@ class ClusterBeside(Generic[T]):
     def _hold(self) -> None:
         try:
             with ray_cluster(None):
-                if not self._ending.is_set():
+                if self._ending.is_set():
+                    self._begun.cancel()
+                else:
                     self._begun.set_result(self._begin())
                 self._ending.wait()
         except BaseException as error:

@@ -62,7 +62,7 @@ def run_sweep(
         facts: what run.json holds beside the sweep's own part: the model's and the data's hashes, the commit.
         listener: told of the progress.
         search: what to train in place of what the sweep's own search would find.
-        engines: those that were started for it already.
+        engines: those that were started for it already; they end with the sweep.
 
     Raises:
         RunFolderError: another process runs this sweep.
@@ -126,12 +126,12 @@ def _pool(
 ) -> Iterator[Pool]:
     number, slots = len(engines.handles), choose_slots(engines.placements, config.resources.slots, trials)
     listener.stage(f"starting {number} engine{'s' if number > 1 else ''} with {slots} slots")
-    warm_up = list_candidates(config, len(task.splits["train"]))[0].config
+    candidates = [candidate.config for candidate in list_candidates(config, len(task.splits["train"]))]
+    warm_up = min(candidates, key=lambda trial: (trial.batch_size, trial.rank))  # one that memory has room for
 
     def on_standing(infos: list[EngineInfo]) -> None:
         log.engines(infos)
         log.write("running")
-        listener.stage("training")
 
     pool = Pool(engines, Order(config, task, slots, str(run.path.resolve()), warm_up), on_standing)
     try:
@@ -145,6 +145,7 @@ def _search(config: SweepConfig, run: RunFolder, pool: Pool, search: Search, lis
     """All trials of the search, to their ends."""
     if _all_ended(run, search.trials, repeats=False):
         return
+    listener.stage("training")
     scheduler = build_scheduler(config, search.evaluations)
     train(
         "sweep", search.searcher, search.trials, scheduler,
@@ -177,6 +178,7 @@ def _all_ended(run: RunFolder, trials: int, repeats: bool) -> bool:
 
 def _measure(config: SweepConfig, task: EncodedTask, run: RunFolder, pool: Pool, listener: ProgressListener) -> None:
     """What is measured after training, on one engine."""
+    listener.stage("waiting for all engines")
     pool.wait()
     pool.drain()
     engine = RemoteEngine(pool.any_engine())

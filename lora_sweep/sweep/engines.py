@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from lora_sweep.config import SweepConfig
 
 RESTARTS = 20
+PATIENCE_SECONDS = 60.0
+"""An order that an engine has not seen by then is where it cannot see it."""
 THREADS_BESIDE_SLOTS = 16
 """Threads of an engine actor beyond the one that each slot's `run` occupies: for open, close, info."""
 
@@ -55,12 +57,13 @@ class Engines:
         self.order_file.unlink(missing_ok=True)
 
 
-def start_engines(config: SweepConfig, run_path: Path) -> Engines:
+def start_engines(config: SweepConfig, run_path: Path, patience: float | None = PATIENCE_SECONDS) -> Engines:
     """Start the engines of a sweep on the cluster that this process is connected to, wherever it has places for them.
 
     Args:
         config: the sweep; only its resources are looked at.
         run_path: the run folder, which need not be there yet; in a cluster, on a file system that all nodes share.
+        patience: for how many seconds they wait for their order; None for ever.
 
     Raises:
         ConfigError: the cluster does not hold that many engines.
@@ -71,12 +74,13 @@ def start_engines(config: SweepConfig, run_path: Path) -> Engines:
     names = tuple(f"lora-sweep-{sweep}-engine-{number}" for number in range(len(placements)))
     slots = choose_slots(placements, config.resources.slots)
     handles = tuple(
-        _start_engine(placement, slots, order_file, name) for placement, name in zip(placements, names, strict=True)
+        _start_engine(placement, slots, order_file, name, patience)
+        for placement, name in zip(placements, names, strict=True)
     )
     return Engines(handles, names, tuple(placements), order_file)
 
 
-def _start_engine(placement: Placement, slots: int, order_file: Path, name: str) -> Any:
+def _start_engine(placement: Placement, slots: int, order_file: Path, name: str, patience: float | None) -> Any:
     strategy: Any = "DEFAULT"
     if placement.node_id is not None:
         strategy = NodeAffinitySchedulingStrategy(placement.node_id, soft=False)
@@ -89,4 +93,4 @@ def _start_engine(placement: Placement, slots: int, order_file: Path, name: str)
         max_task_retries=0,  # a run that was cut off is resumed from the trial's state, not repeated
         max_concurrency=slots + THREADS_BESIDE_SLOTS,
     )
-    return actor.remote(str(order_file), placement)
+    return actor.remote(str(order_file), placement, patience)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 import time
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from lora_sweep.engine.api import EngineOptions
+from lora_sweep.errors import RunFolderError
 from lora_sweep.records import TrialConfig
 
 if TYPE_CHECKING:
@@ -60,8 +62,25 @@ class Order:
         part.rename(file)
 
 
-def wait_for_order(file: Path) -> Order:
-    """The order in a file, as soon as it is there."""
-    while not file.exists():
-        time.sleep(POLL_SECONDS)
-    return cast(Order, pickle.loads(file.read_bytes()))
+def wait_for_order(file: Path, patience: float | None) -> Order:
+    """The order in a file, as soon as it is there.
+
+    Args:
+        file: where it will be.
+        patience: for so many seconds; None for ever.
+
+    Raises:
+        RunFolderError: it does not come, or cannot be read.
+    """
+    until = math.inf if patience is None else time.monotonic() + patience
+    try:
+        while not file.exists() and time.monotonic() < until:
+            time.sleep(POLL_SECONDS)
+        return cast(Order, pickle.loads(file.read_bytes()))
+    except FileNotFoundError:
+        rule = f"must be in a folder that all nodes of the cluster share (not seen for {patience:g} s)"
+        raise RunFolderError(str(file), rule, None, "Choose another --output.") from None
+    except Exception as error:  # unpickling raises whatever another version of a class raises
+        rule = f"must be readable by every engine ({type(error).__name__}: {error})"
+        fix = "Do all nodes have the same user and the same lora_sweep?"
+        raise RunFolderError(str(file), rule, None, fix) from error

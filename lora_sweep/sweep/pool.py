@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
+from ray.exceptions import ActorDiedError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lora_sweep.engine.api import EngineInfo
@@ -30,7 +30,7 @@ class Pool:
     Args:
         engines: those that were started.
         order: what they shall do.
-        on_standing: told once, by `check` or `wait`, what the engines are when all have loaded the base.
+        on_standing: told by `check` or `wait` whenever another engine has loaded the base, what all are that have.
 
     Attributes:
         broker: handle of the `Broker`.
@@ -41,35 +41,42 @@ class Pool:
     def __init__(self, engines: Engines, order: Order, on_standing: Callable[[list[EngineInfo]], None]) -> None:
         engines.order(order)
         self._engines = engines.handles
-        self._loading = [engine.info.remote() for engine in self._engines]
+        self._loading = {engine.info.remote(): engine for engine in self._engines}
+        self._standing: list[EngineInfo] = []
         self._on_standing = on_standing
         self.broker = _start_broker(engines.names, order.slots)
         self.slots = order.slots
         self.most_trials = len(self._engines) * order.slots
 
     def check(self) -> None:
-        """Look whether the engines stand, without waiting for them.
+        """Look which engines stand by now, without waiting for any.
 
         Raises:
             LoraSweepError: one cannot start.
+            EngineLostError: none is left.
         """
-        if self._loading:
-            ready, loading = ray.wait(self._loading, num_returns=len(self._loading), timeout=0)
-            for reference in ready:
-                fetch(reference)
-            if not loading:
-                self.wait()
+        self._look(timeout=0)
 
     def wait(self) -> None:
-        """Return when all engines stand.
+        """Return when all engines stand; raises as `check`."""
+        while self._loading:
+            self._look(timeout=None)
 
-        Raises:
-            LoraSweepError: one cannot start.
-        """
-        if self._loading:
-            infos = [fetch(reference) for reference in self._loading]
-            self._loading = []
-            self._on_standing(infos)
+    def _look(self, timeout: float | None) -> None:
+        if not self._loading:
+            return
+        ready, _ = ray.wait(list(self._loading), num_returns=1, timeout=timeout)
+        for reference in ready:
+            engine = self._loading.pop(reference)
+            try:
+                self._standing.append(fetch(reference))
+            except ActorDiedError as error:  # the others train on
+                if not self._loading and not self._standing:
+                    raise EngineLostError("every engine has died and could not be restarted") from error
+            except ACTOR_LOST:  # it is being restarted
+                self._loading[engine.info.remote()] = engine
+            else:
+                self._on_standing(list(self._standing))
 
     def infos(self) -> list[EngineInfo]:
         """What each reachable engine says of itself."""

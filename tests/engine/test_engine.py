@@ -12,10 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+from lora_sweep.engine import engine as module
 from lora_sweep.engine.order import DataOrder
 from lora_sweep.engine.passes import targets_per_example
+from lora_sweep.engine.runner import Runner
 from lora_sweep.engine.schedule import learning_rate_at
-from lora_sweep.errors import AdapterStateError, InputError
+from lora_sweep.errors import AdapterStateError, InputError, OutOfMemoryError
 from lora_sweep.records import TrialConfig
 
 
@@ -82,6 +84,34 @@ def test_head_starts_from_the_trials_seed(classifier: Any) -> None:
         slot = engine.open("a", config(seed=seed))
         heads.append(slot.weights.named["classifier.weight"].detach().clone())
     assert torch.equal(heads[0], heads[1]) and not torch.equal(heads[0], heads[2])
+
+
+def test_evaluations_on_a_cpu_go_in_small_passes_and_in_smaller_ones_where_memory_ends(
+    classifier: Any, monkeypatch: Any
+) -> None:
+    engine = classifier()
+    slots = [engine.open(name, config(seed=ord(name))) for name in "abc"]
+    whole = engine.evaluate(slots, "eval")
+    seen: list[int] = []
+    room, evaluate = 10**9, Runner.evaluate
+
+    def watched(self: Any, slots: Any, split: Any, part: Any, length: int) -> Any:
+        seen.append(len(part.owner) * length)
+        if seen[-1] > room:
+            raise OutOfMemoryError("no room")
+        return evaluate(self, slots, split, part, length)
+
+    monkeypatch.setattr(Runner, "evaluate", watched)
+    monkeypatch.setattr(module, "_CPU_EVALUATION_TOKENS", 512)
+    small = engine.evaluate(slots, "eval")
+    assert len(seen) > 3 and 256 < max(seen) <= 512
+    room = 100
+    seen.clear()
+    least = engine.evaluate(slots, "eval")
+    assert max(seen) > 256 and seen[-1] <= 100 and engine.tokens_per_pass == 64
+    for one, other, third in zip(whole, small, least, strict=True):
+        np.testing.assert_allclose(other.logits, one.logits, rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(third.logits, one.logits, rtol=1e-4, atol=1e-5)
 
 
 def test_every_slot_taken_and_nothing_to_train_are_errors(classifier: Any, language_model: Any) -> None:

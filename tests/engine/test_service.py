@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lora_sweep.engine import service as module
+from lora_sweep.engine.report import Reporter
 from lora_sweep.engine.service import EngineService
 from lora_sweep.errors import ModelError, NonFiniteLossError, OutOfMemoryError, TrialFailure
 from lora_sweep.records import TrialConfig
@@ -82,6 +84,29 @@ def test_clock_covers_the_work_and_a_probe_is_a_whole_step(classifier: Any) -> N
     share = sum(slot.probes) / len(slot.probes) * slot.padded_tokens / training
     assert 0.2 < share < 5
     assert record.cost.solo_source == "probed"
+
+
+def test_a_trial_waits_for_one_that_starts_with_it(classifier: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(module, "_LINGER_SECONDS", 30.0)  # a full engine does not wait, and neither does this test
+    service = EngineService(lambda: classifier(slots=2), None)
+    with ThreadPoolExecutor(2) as pool:
+        service.open("a", config())
+        first = pool.submit(service.run, "a", False)
+        time.sleep(0.2)
+        service.open("b", config())
+        second = pool.submit(service.run, "b", False)
+        assert first.result().record.history[-1].step == second.result().record.history[-1].step == 4
+    assert service.info().steps == 6  # four of the eight trial steps are timed alone
+
+
+@pytest.mark.parametrize("maker", ["classifier", "language_model"])
+def test_a_rehearsal_is_of_a_report(maker: str, request: Any, monkeypatch: Any) -> None:
+    written: list[Any] = []
+    monkeypatch.setattr("pandas.DataFrame.to_parquet", lambda frame, _file, **_: written.append(frame))
+    engine = request.getfixturevalue(maker)()
+    Reporter(engine, None).rehearse()
+    (frame,) = written
+    assert len(frame) == len(engine.task.splits["eval"])
 
 
 def test_an_engines_first_steps_are_on_no_trials_bill(classifier: Any) -> None:

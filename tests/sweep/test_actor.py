@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import pickle
+from importlib import import_module
 
 import pytest
 
-from lora_sweep.errors import ModelError
+from lora_sweep.engine import service
+from lora_sweep.errors import ModelError, RunFolderError
 from lora_sweep.records import TrialConfig
-from lora_sweep.sweep import actor as module
+from lora_sweep.sweep.actor import SLOW_IMPORTS, EngineActor
 from lora_sweep.sweep.layout import Placement
 from lora_sweep.sweep.order import Order
 
@@ -28,15 +30,30 @@ def test_whatever_keeps_an_engine_from_starting_is_told_by_every_call(
     def fail(*_):
         raise raised
 
-    monkeypatch.setattr(module, "_build", fail)
+    monkeypatch.setattr(service, "build_service", fail)
     sweep = make_sweep()
     file = tmp_path / "order.pkl"
     model = sweep.config.model.model_copy(update={"name": "x"})
     config = sweep.config.model_copy(update={"model": model})
     Order(config, sweep.task, 1, str(sweep.run.path), TrialConfig()).write(file)
-    actor = module.EngineActor(str(file), Placement("cpu", None, threads=1, cpus=1))
+    actor = EngineActor(str(file), Placement("cpu", None, threads=1, cpus=1), None)
     for call in (actor.info, actor.leases):
         with pytest.raises(ModelError) as caught:
             call()
         assert str(caught.value) == message
         assert str(pickle.loads(pickle.dumps(caught.value))) == message
+
+
+def test_an_order_that_an_engine_cannot_see_or_read_is_told(tmp_path):
+    place = Placement("cpu", None, threads=1, cpus=1)
+    (tmp_path / "garbled.pkl").write_bytes(b"no pickle")
+    for name, rule in (("gone", "must be in a folder that all nodes"), ("garbled", "must be readable by every engine")):
+        file = tmp_path / f"{name}.pkl"
+        with pytest.raises(RunFolderError) as caught:
+            EngineActor(str(file), place, patience=0.1).info()
+        assert str(caught.value).startswith(f"{file}: {rule}")
+
+
+@pytest.mark.parametrize("module", SLOW_IMPORTS)
+def test_what_an_engine_imports_early_is_there(module):
+    import_module(module)

@@ -240,6 +240,7 @@ def test_a_base_that_does_not_load_ends_the_sweep_at_once(make_sweep, diary, loc
     with pytest.raises(ModelError) as caught:
         finish(sweep, diary)
     assert "RayTaskError" not in type(caught.value).__name__
+    assert not list((sweep.run.path / "tune").glob("order-*"))
     assert sweep.run.info()["status"] == "failed"
     assert not sweep.run.records()
 

@@ -11,7 +11,7 @@ def test_an_engine_waits_for_its_order(make_sweep, tmp_path):
     sweep = make_sweep(resources={"tokens_per_pass": 64, "activation_checkpointing": True})
     order = Order(sweep.config, sweep.task, 3, str(sweep.run.path), TrialConfig(rank=2))
     file, found = tmp_path / "order.pkl", []
-    waiting = threading.Thread(target=lambda: found.append(wait_for_order(file)))
+    waiting = threading.Thread(target=lambda: found.append(wait_for_order(file, None)), daemon=True)
     waiting.start()
     waiting.join(0.1)
     assert waiting.is_alive()
