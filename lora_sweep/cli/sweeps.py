@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lora_sweep.cli.arguments import Address, AsJson, Run, Settings, SweepFile
 from lora_sweep.cli.output import print_json, print_table
 from lora_sweep.cli.session import drive, finish, new_sweep, prepared
+
+if TYPE_CHECKING:
+    from lora_sweep.store import RunFolder
 
 
 def demo(
@@ -60,13 +63,24 @@ def resume(run: Run, address: Address = None) -> None:
         go_on(folder, "auto", address)
         return
     config = load_resolved(folder.sweep_file)
-    with prepared(config, str(folder.sweep_file), folder.path, address) as (checked, cluster):
-        from lora_sweep.preflight import check_unchanged
+    from lora_sweep.preflight import check_unchanged, preflight
 
+    if _is_complete(folder):
+        check_unchanged(folder.info(), preflight(config, str(folder.sweep_file)).facts)
+        finish(folder)
+        return
+    with prepared(config, str(folder.sweep_file), folder.path, address) as (checked, cluster):
         check_unchanged(folder.info(), checked.facts)
         drive(config, checked, folder, checked.facts, engines=cluster.wait())
         cluster.end()
         finish(folder)
+
+
+def _is_complete(run: RunFolder) -> bool:
+    """Whether nothing is left to train or to measure; trials that failed are tried again."""
+    measured = all(run.analysis(name) is not None for name in ("baselines", "finalists"))
+    failed = any(record.status == "failed" for record in run.records())
+    return run.info().get("status") == "complete" and measured and not failed
 
 
 def plan(sweep: SweepFile, settings: Settings = None, as_json: AsJson = False) -> None:

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from lora_sweep.config import SweepConfig
 
 RESTARTS = 20
-PATIENCE_SECONDS = 60.0
-"""An order that an engine has not seen by then is where it cannot see it."""
+PATIENCE_SECONDS = 180.0
+"""An order that an engine has not seen by then is where it cannot see it; network file systems may take a minute."""
 THREADS_BESIDE_SLOTS = 16
 """Threads of an engine actor beyond the one that each slot's `run` occupies: for open, close, info."""
 

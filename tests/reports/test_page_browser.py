@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +84,32 @@ def long_run(make_run: Any, make_record: Any) -> RunFolder:
     return run
 
 
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: Any) -> Callable[[str, Callable[[], RunFolder]], Path]:
+    """Writes the report of a run once for all tests that only look at it."""
+    folder = tmp_path_factory.mktemp("pages")
+
+    def page(name: str, run: Callable[[], RunFolder]) -> Path:
+        file: Path = folder / f"{name}.html"
+        if not file.exists():
+            shutil.copy(write_report(run()), file)
+        return file
+
+    return page
+
+
+@pytest.fixture
+def long_page(pages: Any, request: Any) -> Path:
+    written: Path = pages("long", lambda: request.getfixturevalue("long_run"))
+    return written
+
+
+@pytest.fixture
+def full_page(pages: Any, request: Any) -> Path:
+    written: Path = pages("full", lambda: request.getfixturevalue("full_run"))
+    return written
+
+
 def names(browser: Chromium) -> list[str]:
     found = browser.evaluate(
         "[...document.querySelectorAll('#trials-table tbody th[scope=row]')].map(e => e.innerText)"
@@ -117,15 +144,15 @@ def save(browser: Chromium, label: str, file: Path) -> pd.DataFrame:
     return pd.read_csv(file)
 
 
-def test_figures_are_drawn_when_they_come_near(full_run: Any, browser: Chromium) -> None:
-    browser.open(write_report(full_run))
+def test_figures_are_drawn_when_they_come_near(full_page: Path, browser: Chromium) -> None:
+    browser.open(full_page)
     assert browser.evaluate(DRAWN) < browser.evaluate(FIGURES) > 6
     browser.evaluate(SCROLL_THROUGH)
     browser.wait_for(f"{DRAWN} === {FIGURES}")
 
 
-def test_sorting_keeps_the_filter_and_groups_stay_apart(full_run: Any, browser: Chromium) -> None:
-    browser.open(write_report(full_run))
+def test_sorting_keeps_the_filter_and_groups_stay_apart(full_page: Path, browser: Chromium) -> None:
+    browser.open(full_page)
     before = names(browser)
     type_filter(browser, "ALL-linear")
     filtered = names(browser)
@@ -145,8 +172,8 @@ def test_sorting_keeps_the_filter_and_groups_stay_apart(full_run: Any, browser: 
     assert sorted(names(browser)) == sorted(before) and status(browser) == ""
 
 
-def test_pages_search_all_rows(long_run: Any, browser: Chromium) -> None:
-    browser.open(write_report(long_run))
+def test_pages_search_all_rows(long_page: Path, browser: Chromium) -> None:
+    browser.open(long_page)
     assert names(browser)[0] == "c119" and len(names(browser)) == 100
     browser.evaluate(f"{NEXT}.focus()")
     browser.press("Enter")
@@ -161,8 +188,8 @@ def test_pages_search_all_rows(long_run: Any, browser: Chromium) -> None:
     assert names(browser) == [] and status(browser).startswith("No row")
 
 
-def test_a_table_is_saved_with_its_numbers(long_run: Any, browser: Chromium, downloads: Path) -> None:
-    browser.open(write_report(long_run))
+def test_a_table_is_saved_with_its_numbers(long_page: Path, browser: Chromium, downloads: Path) -> None:
+    browser.open(long_page)
     type_filter(browser, "c0")
     table = save(browser, "Trials and baselines", downloads / "trials-and-baselines.csv")
     truth = pd.read_csv(long_run.path / "tables" / "trials.csv").set_index("trial_id")
@@ -193,9 +220,9 @@ def test_a_figure_is_saved_with_its_data(full_run: Any, browser: Chromium, downl
     assert len(curves) == len(points) and set(curves["optimizer steps"]) == set(points["step"])
 
 
-def test_paper_is_light_and_has_every_figure(full_run: Any, browser: Chromium, tmp_path: Path) -> None:
+def test_paper_is_light_and_has_every_figure(full_page: Path, browser: Chromium, tmp_path: Path) -> None:
     browser.prefer("dark")
-    browser.open(write_report(full_run))
+    browser.open(full_page)
     browser.evaluate(ON_PAPER)
     browser.print(tmp_path / "page.pdf")
     paper = browser.evaluate("window.paper")
@@ -206,17 +233,17 @@ def test_paper_is_light_and_has_every_figure(full_run: Any, browser: Chromium, t
 
 
 @pytest.mark.parametrize("width", [320, 390])
-def test_a_narrow_window_scrolls_tables_and_not_the_page(long_run: Any, browser: Chromium, width: int) -> None:
+def test_a_narrow_window_scrolls_tables_and_not_the_page(long_page: Path, browser: Chromium, width: int) -> None:
     browser.resize(width, 800, mobile=True)
-    browser.open(write_report(long_run))
+    browser.open(long_page)
     browser.evaluate(SCROLL_THROUGH)
     browser.wait_for(f"{DRAWN} === {FIGURES}")
     assert browser.evaluate("document.documentElement.scrollWidth") <= width
     assert browser.evaluate("document.querySelector('#trials .scroll').scrollWidth") > width
 
 
-def test_the_skip_link_comes_first_and_the_theme_turns(full_run: Any, browser: Chromium) -> None:
-    browser.open(write_report(full_run))
+def test_the_skip_link_comes_first_and_the_theme_turns(full_page: Path, browser: Chromium) -> None:
+    browser.open(full_page)
     browser.press("Tab")
     assert browser.evaluate("document.activeElement.className") == "skip"
     assert browser.evaluate("document.activeElement.getBoundingClientRect().left") >= 0
