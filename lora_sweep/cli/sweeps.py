@@ -63,13 +63,15 @@ def resume(run: Run, address: Address = None) -> None:
         go_on(folder, "auto", address)
         return
     config = load_resolved(folder.sweep_file)
-    from lora_sweep.preflight import check_unchanged, preflight
-
     if _is_complete(folder):
+        from lora_sweep.preflight import check_unchanged, preflight
+
         check_unchanged(folder.info(), preflight(config, str(folder.sweep_file)).facts)
         finish(folder)
         return
     with prepared(config, str(folder.sweep_file), folder.path, address) as (checked, cluster):
+        from lora_sweep.preflight import check_unchanged
+
         check_unchanged(folder.info(), checked.facts)
         drive(config, checked, folder, checked.facts, engines=cluster.wait())
         cluster.end()
@@ -77,7 +79,7 @@ def resume(run: Run, address: Address = None) -> None:
 
 
 def _is_complete(run: RunFolder) -> bool:
-    """Whether nothing is left to train or to measure; trials that failed are tried again."""
+    """Whether nothing is left to train or to measure; of a failed trial only Tune knows whether it may try again."""
     measured = all(run.analysis(name) is not None for name in ("baselines", "finalists"))
     failed = any(record.status == "failed" for record in run.records())
     return run.info().get("status") == "complete" and measured and not failed

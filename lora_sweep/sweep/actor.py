@@ -136,10 +136,10 @@ def _import() -> None:
 
 def _build(order: Order, placement: Placement) -> EngineService:
     """Raises LoraSweepError, whatever goes wrong."""
-    from lora_sweep.engine.service import build_service
-
     model = order.config.model
     try:
+        from lora_sweep.engine.service import build_service
+
         run = RunFolder(Path(order.run_path))
         return build_service(model, order.task, order.options(placement), run, order.warm_up)
     except LoraSweepError:

@@ -14,10 +14,9 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError
 
 from lora_sweep.errors import LoraSweepError
-from lora_sweep.sweep.errors import ACTOR_LOST, EngineLostError
+from lora_sweep.sweep.errors import ACTOR_GONE, ACTOR_LOST, EngineLostError
 from lora_sweep.sweep.leases import Lease, LeaseTable
 
 logger = logging.getLogger(__name__)
@@ -168,7 +167,7 @@ class Broker:
             try:
                 held: Mapping[str, int] = await self._engines[engine].leases.remote()
             except ACTOR_LOST as error:
-                died = died + 1 if isinstance(error, ActorDiedError) else 0
+                died = died + 1 if isinstance(error, ACTOR_GONE) else 0
                 if died > PROBES_WHEN_DEAD:
                     return None
             except LoraSweepError as error:

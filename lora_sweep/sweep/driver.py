@@ -178,7 +178,7 @@ def _all_ended(run: RunFolder, trials: int, repeats: bool) -> bool:
 
 def _measure(config: SweepConfig, task: EncodedTask, run: RunFolder, pool: Pool, listener: ProgressListener) -> None:
     """What is measured after training, on one engine."""
-    listener.stage("waiting for all engines")
+    listener.stage("waiting for an engine")
     pool.wait()
     pool.drain()
     engine = RemoteEngine(pool.any_engine())

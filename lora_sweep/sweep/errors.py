@@ -7,11 +7,21 @@ LoraSweepError
 
 from __future__ import annotations
 
-from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, WorkerCrashedError
+from ray.exceptions import (
+    ActorDiedError,
+    ActorUnschedulableError,
+    NodeDiedError,
+    ObjectLostError,
+    OutOfMemoryError,
+    RayActorError,
+    WorkerCrashedError,
+)
 
 from lora_sweep.errors import LoraSweepError
 
-ACTOR_LOST = (RayActorError, NodeDiedError, ObjectLostError, WorkerCrashedError)
+ACTOR_GONE = (ActorDiedError, ActorUnschedulableError, OutOfMemoryError)
+"""What Ray raises when it will not start an actor again: restarts used up, no place left, killed for memory."""
+ACTOR_LOST = (*ACTOR_GONE, RayActorError, NodeDiedError, ObjectLostError, WorkerCrashedError)
 """What Ray raises when an actor's process or node goes: first `ActorUnavailableError`, `ActorDiedError` only later."""
 
 

@@ -73,14 +73,21 @@ def wait_for_order(file: Path, patience: float | None) -> Order:
         RunFolderError: it does not come, or cannot be read.
     """
     until = math.inf if patience is None else time.monotonic() + patience
+    while not _is_there(file):
+        if time.monotonic() > until:
+            rule = f"must be in a folder that all nodes of the cluster share (not seen for {patience:g} s)"
+            raise RunFolderError(str(file), rule, None, "Choose another --output.")
+        time.sleep(POLL_SECONDS)
     try:
-        while not file.exists() and time.monotonic() < until:
-            time.sleep(POLL_SECONDS)
         return cast(Order, pickle.loads(file.read_bytes()))
-    except FileNotFoundError:
-        rule = f"must be in a folder that all nodes of the cluster share (not seen for {patience:g} s)"
-        raise RunFolderError(str(file), rule, None, "Choose another --output.") from None
     except Exception as error:  # unpickling raises whatever another version of a class raises
         rule = f"must be readable by every engine ({type(error).__name__}: {error})"
         fix = "Do all nodes have the same user and the same lora_sweep?"
         raise RunFolderError(str(file), rule, None, fix) from error
+
+
+def _is_there(file: Path) -> bool:
+    try:
+        return file.exists()
+    except OSError:  # a folder above it that this user may not look into
+        return False

@@ -8,18 +8,20 @@ from contextlib import suppress
 from typing import Any
 
 import ray
-from ray.exceptions import ActorDiedError, RayError
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from lora_sweep.engine.api import EngineInfo
 from lora_sweep.errors import LoraSweepError
 from lora_sweep.sweep.broker import Broker
 from lora_sweep.sweep.engines import Engines
-from lora_sweep.sweep.errors import ACTOR_LOST, EngineLostError
+from lora_sweep.sweep.errors import ACTOR_GONE, ACTOR_LOST, EngineLostError
 from lora_sweep.sweep.order import Order
-from lora_sweep.sweep.remote import fetch
+from lora_sweep.sweep.remote import POLL_SECONDS, fetch
 
 DRAIN_ATTEMPTS = 30
+LOSSES_IN_LOADING = 3
+"""Times that an engine may die before it stands."""
 
 
 class Pool:
@@ -42,7 +44,9 @@ class Pool:
         engines.order(order)
         self._engines = engines.handles
         self._loading = {engine.info.remote(): engine for engine in self._engines}
-        self._standing: list[EngineInfo] = []
+        self._losses = dict.fromkeys(self._engines, 0)
+        self._standing: dict[Any, EngineInfo] = {}
+        self._reason = ""
         self._on_standing = on_standing
         self.broker = _start_broker(engines.names, order.slots)
         self.slots = order.slots
@@ -58,41 +62,45 @@ class Pool:
         self._look(timeout=0)
 
     def wait(self) -> None:
-        """Return when all engines stand; raises as `check`."""
-        while self._loading:
-            self._look(timeout=None)
+        """Return when an engine stands; raises as `check`."""
+        while not self._standing:
+            self._look(timeout=POLL_SECONDS)
 
-    def _look(self, timeout: float | None) -> None:
-        if not self._loading:
-            return
-        ready, _ = ray.wait(list(self._loading), num_returns=1, timeout=timeout)
+    def _look(self, timeout: float) -> None:
+        ready, _ = ray.wait(list(self._loading), num_returns=1, timeout=timeout) if self._loading else ([], [])
         for reference in ready:
             engine = self._loading.pop(reference)
             try:
-                self._standing.append(fetch(reference))
-            except ActorDiedError as error:  # the others train on
-                if not self._loading and not self._standing:
-                    raise EngineLostError("every engine has died and could not be restarted") from error
-            except ACTOR_LOST:  # it is being restarted
-                self._loading[engine.info.remote()] = engine
+                self._standing[engine] = fetch(reference)
+            except ACTOR_LOST as error:
+                self._lose(engine, error)
             else:
-                self._on_standing(list(self._standing))
+                self._on_standing(list(self._standing.values()))
+        if not self._loading and not self._standing:
+            raise EngineLostError(f"every engine died before it had loaded the base (out of memory?): {self._reason}")
+
+    def _lose(self, engine: Any, error: Exception) -> None:
+        """Wait for an engine that is started again; miss one that is not, or that dies whenever it loads the base."""
+        self._losses[engine] += 1
+        self._reason = " ".join(str(error).split())
+        if not isinstance(error, ACTOR_GONE) and self._losses[engine] < LOSSES_IN_LOADING:
+            self._loading[engine.info.remote()] = engine
 
     def infos(self) -> list[EngineInfo]:
-        """What each reachable engine says of itself."""
+        """What each reachable engine says of itself; one that does not stand yet is left out."""
         found = []
-        for engine in self._engines:
+        for engine in self._standing:
             with suppress(RayError, LoraSweepError):
                 found.append(fetch(engine.info.remote()))
         return found
 
     def any_engine(self) -> Any:
-        """The first engine that answers.
+        """The first engine that stood and answers.
 
         Raises:
             EngineLostError: none does.
         """
-        for engine in self._engines:
+        for engine in self._standing:
             with suppress(RayError, LoraSweepError):
                 fetch(engine.info.remote())
                 return engine

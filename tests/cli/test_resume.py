@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from lora_sweep.cli.sweeps import _is_complete
 from lora_sweep.store import RunFolder
 
 
@@ -70,8 +71,23 @@ def test_sigterm_interrupts_and_a_running_sweep_is_not_resumed(swept, lora_sweep
     assert RunFolder.open(folder).info()["status"] == "interrupted"
 
 
-def test_resume_refuses_changed_data(swept, run, tmp_path, lora_sweep):
+def test_a_run_is_complete_when_nothing_is_left(run, tmp_path):
+    def changed(name, change):
+        copied = RunFolder.open(shutil.copytree(run.path, tmp_path / name, ignore=shutil.ignore_patterns("tune")))
+        change(copied)
+        return _is_complete(copied)
+
+    failed = run.records()[0].model_copy(update={"trial_id": "x", "status": "failed"})
+    assert _is_complete(run)
+    assert not changed("interrupted", lambda copied: copied.write_info(run.info() | {"status": "interrupted"}))
+    assert not changed("unmeasured", lambda copied: (copied.path / "analysis" / "finalists.json").unlink())
+    assert not changed("failed", lambda copied: copied.append_record(failed))
+
+
+@pytest.mark.parametrize("status", ["complete", "interrupted"])
+def test_resume_refuses_changed_data(swept, run, tmp_path, lora_sweep, status):
     copied = shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns("tune"))
+    RunFolder.open(copied).write_info(run.info() | {"status": status})
     sweep = yaml.safe_load((copied / "sweep.yaml").read_text())
     changed = tmp_path / "eval.csv"
     changed.write_text(Path(sweep["task"]["data"]["eval"]).read_text() + "good,positive\n")

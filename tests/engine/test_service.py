@@ -97,6 +97,7 @@ def test_a_trial_waits_for_one_that_starts_with_it(classifier: Any, monkeypatch:
         second = pool.submit(service.run, "b", False)
         assert first.result().record.history[-1].step == second.result().record.history[-1].step == 4
     assert service.info().steps == 6  # four of the eight trial steps are timed alone
+    service.shutdown()
 
 
 @pytest.mark.parametrize("maker", ["classifier", "language_model"])

@@ -188,8 +188,8 @@ def test_pages_search_all_rows(long_page: Path, browser: Chromium) -> None:
     assert names(browser) == [] and status(browser).startswith("No row")
 
 
-def test_a_table_is_saved_with_its_numbers(long_page: Path, browser: Chromium, downloads: Path) -> None:
-    browser.open(long_page)
+def test_a_table_is_saved_with_its_numbers(long_run: Any, browser: Chromium, downloads: Path) -> None:
+    browser.open(write_report(long_run))
     type_filter(browser, "c0")
     table = save(browser, "Trials and baselines", downloads / "trials-and-baselines.csv")
     truth = pd.read_csv(long_run.path / "tables" / "trials.csv").set_index("trial_id")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from importlib import import_module
 
 import pytest
@@ -57,3 +58,11 @@ def test_an_order_that_an_engine_cannot_see_or_read_is_told(tmp_path):
 @pytest.mark.parametrize("module", SLOW_IMPORTS)
 def test_what_an_engine_imports_early_is_there(module):
     import_module(module)
+
+
+def test_an_engine_whose_modules_do_not_load_is_told(monkeypatch, make_sweep, tmp_path):
+    sweep, file = make_sweep(), tmp_path / "order.pkl"
+    Order(sweep.config, sweep.task, 1, str(sweep.run.path), TrialConfig()).write(file)
+    monkeypatch.setitem(sys.modules, "lora_sweep.engine.service", None)
+    with pytest.raises(ModelError, match=r"must be one that an engine can train \(ModuleNotFoundError: "):
+        EngineActor(str(file), Placement("cpu", None, threads=1, cpus=1), None).info()

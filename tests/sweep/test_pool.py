@@ -33,7 +33,7 @@ class Loading:
 
 
 @pytest.fixture
-def loading(local_ray, tmp_path):
+def loading(local_ray, tmp_path, request):
     """A pool of two engines, what it was told of them, and what makes an engine say something."""
     files = [tmp_path / name for name in "ab"]
     names = [f"{tmp_path.name}-{name}" for name in "ab"]
@@ -43,7 +43,13 @@ def loading(local_ray, tmp_path):
     engines = Engines(handles, tuple(names), (), tmp_path / "tune" / "order-x.pkl")
     told = []
     pool = Pool(engines, order, told.append)
-    yield pool, told, lambda number, text: files[number].write_text(text)
+
+    def say(number, text):
+        part = files[number].with_suffix(".part")
+        part.write_text(text)
+        part.replace(files[number])
+
+    yield pool, told, say
     pool.stop()
     engines.stop()
     assert not engines.order_file.exists()
@@ -63,7 +69,7 @@ def test_engines_are_told_of_one_by_one_as_they_stand(loading):
     say(1, "second")
     until(pool, lambda: told)
     say(0, "first")
-    pool.wait()
+    until(pool, lambda: len(told) == 2)
     pool.wait()
     assert told == [["second"], ["second", "first"]]
 
@@ -74,15 +80,24 @@ def test_an_engine_that_cannot_load_its_base_is_told_beside_one_that_stands(load
     until(pool, lambda: told)
     say(1, "fails")
     with pytest.raises(ModelError, match="model x: must have weights"):
-        pool.wait()
+        until(pool, lambda: len(told) == 2)
 
 
-def test_an_engine_that_dies_for_good_is_missed_only_when_it_was_the_last(loading):
+def test_an_engine_that_dies_is_missed_beside_one_that_stands(loading):
     pool, told, say = loading
     say(0, "dies")
-    time.sleep(0.5)
-    pool.check()
+    until(pool, lambda: len(pool._loading) == 1)
+    say(1, "second")
+    pool.wait()
+    assert told == [["second"]] and pool.infos() == ["second"]
+    assert pool.any_engine() is not None
+
+
+@pytest.mark.parametrize("loading", [0, 20], indirect=True, ids=["never started again", "started again"])
+def test_engines_that_die_whenever_they_load_end_the_sweep(loading):
+    pool, told, say = loading
+    say(0, "dies")
     say(1, "dies")
-    with pytest.raises(EngineLostError, match="every engine has died"):
+    with pytest.raises(EngineLostError, match="every engine died before it had loaded the base"):
         pool.wait()
     assert told == []
