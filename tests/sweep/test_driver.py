@@ -151,13 +151,15 @@ def test_trials_that_diverge_or_do_not_fit_are_failed_records_and_the_sweep_goes
     sweep = make_sweep(space=space, search={"algorithm": "grid", "trials": 3}, scheduler={"type": "asha"})
     records = finish(sweep, diary)
     assert len(records) == 8 and sweep.run.info()["status"] == "complete"
+    well = []
     for record in records:
         if record.config.batch_size == large:
             assert record.status == "failed" and "out of memory in a training step" in record.error
         elif record.config.learning_rate == 1e30:
             assert record.status == "failed" and "NonFiniteLossError" in record.error
         else:
-            assert record.status != "failed" and record.metrics
+            well.append(record.status)
+    assert well in (["complete", "complete"], ["complete", "stopped"], ["stopped", "complete"])  # ASHA keeps the best
     assert [record.status for record in diary.ends].count("failed") == 6
     assert any("8 configurations" in note for note in diary.notes)
 
