@@ -4,7 +4,7 @@
     unpadded   a a a a b b c c c c c                  all else in a block: [1, cells, ...]
 
 A hook before a block takes the padding out, one after the last block puts it back, and an attention of our own gives
-the model's own one padded rows. What a token sees does not change. That rests on how an architecture's blocks are
+the model's eager one padded rows. What a token sees does not change. That rests on how an architecture's blocks are
 written, so it is done for those that the tests compare with padded passes, and tried once more on the model itself.
 """
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any, cast
 
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from lora_sweep.adapters import TrainedModule, to_device
+from lora_sweep.engine.attention import IN_BASE_DTYPE, attend
 from lora_sweep.engine.unpadded import Read, Unpadded, current, read_tokens
 from lora_sweep.models import repeated_blocks, use_attention
 
@@ -144,7 +146,7 @@ def _leave(_block: nn.Module, _args: Any, output: Any) -> Any:
 def _attend(
     module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: Any
 ) -> tuple[Tensor, Any]:
-    """The model's own eager attention, on padded rows; see Transformers' `AttentionInterface`.
+    """The model's eager attention, on padded rows; see Transformers' `AttentionInterface`.
 
     Args:
         module: the attention.
@@ -156,9 +158,17 @@ def _attend(
     Returns:
         [1, cells, heads, features], and what the model's attention returns beside it.
     """
-    eager = cast(Any, sys.modules[type(module).__module__]).eager_attention_forward
+    eager = _eager(module, query.dtype)
     if (unpadded := current()) is None:
         return cast(tuple[Tensor, Any], eager(module, query, key, value, mask, **options))
     padded = (unpadded.put_back(x.transpose(1, 2)).transpose(1, 2) for x in (query, key, value))
     out, beside = eager(module, *padded, mask, **options)
     return unpadded.without(out), beside
+
+
+def _eager(module: nn.Module, dtype: torch.dtype) -> Callable[..., Any]:
+    """The architecture's own, or one that is faster in the base's dtype."""
+    *_, architecture, _code = type(module).__module__.split(".")
+    if dtype is not torch.float32 and architecture in IN_BASE_DTYPE:
+        return attend
+    return cast(Callable[..., Any], cast(Any, sys.modules[type(module).__module__]).eager_attention_forward)

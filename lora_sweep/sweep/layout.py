@@ -1,7 +1,8 @@
 """Which engines a cluster gets: how many, where, with what.
 
-`engines: auto` is one per GPU, or one per node when the cluster has no GPU. `slots: auto` is 8 on a GPU and 4 on a
-CPU, where a pack shares what one trial alone already fills, but never more than there are trials.
+`engines: auto` is one per GPU, or one per node when the cluster has no GPU. `slots: auto` is 8 on a GPU. On a CPU it is
+4, or as few as 2 where their steps fill it: more would only need more memory, and a search would know less of what it
+has begun. It is never more than there are trials.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ TRIAL_CPUS = 0.02
 """What a trial claims: it waits for its engine and computes nothing."""
 GPU_SLOTS = 8
 CPU_SLOTS = 4
+FEWEST_CPU_SLOTS = 2
+"""One would leave a CPU idle whenever its trial reports."""
+FULL_THREAD_TOKENS = 500
+"""Tokens of a step that fill a thread: beyond them a pack of more trials takes as many times as long, or longer."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +66,27 @@ def place_engines(nodes: Sequence[Node], engines: int | Literal["auto"]) -> list
     return [_on_cpu(node, share) for node, share in zip(workers, shares, strict=True) for _ in range(share)]
 
 
-def choose_slots(placements: Sequence[Placement], slots: int | Literal["auto"], trials: int | None = None) -> int:
-    """Slots of each engine; the most that they may become, where the number of trials is not known yet."""
+def choose_slots(
+    placements: Sequence[Placement], slots: int | Literal["auto"], trials: int | None = None, tokens: float = 0.0
+) -> int:
+    """Slots of each engine.
+
+    Args:
+        placements: of the engines.
+        slots: what the sweep asks for.
+        trials: how many there will be; None gives the most slots that they may become.
+        tokens: of a trial's step, as far as known.
+    """
     if slots != "auto":
         return slots
-    most = GPU_SLOTS if placements[0].device == "cuda" else CPU_SLOTS
-    return most if trials is None else max(1, min(trials, most))
+    wanted = GPU_SLOTS if placements[0].device == "cuda" else _cpu_slots(placements, tokens)
+    return wanted if trials is None else max(1, min(trials, wanted))
+
+
+def _cpu_slots(placements: Sequence[Placement], tokens: float) -> int:
+    full = FULL_THREAD_TOKENS * max(placement.threads for placement in placements)
+    enough = full // tokens if tokens else CPU_SLOTS
+    return int(min(max(enough, FEWEST_CPU_SLOTS), CPU_SLOTS))
 
 
 def read_nodes(nodes: Sequence[Mapping[str, Any]]) -> list[Node]:

@@ -24,6 +24,15 @@ def test_one_engine_per_cpu_node_that_leaves_room_for_trials():
     assert choose_slots(placements, 6, 2) == 6
 
 
+def test_a_cpu_gets_as_many_slots_as_fill_it():
+    placements = place_engines([Node("a", 2, 0)], "auto")
+    slots = {tokens: choose_slots(placements, "auto", 100, tokens) for tokens in (64.0, 300.0, 500.0, 5000.0)}
+    assert slots == {64.0: 4, 300.0: 3, 500.0: 2, 5000.0: 2}
+    assert choose_slots(place_engines([Node("a", 8, 0)], "auto"), "auto", 100, 500.0) == 4
+    assert choose_slots(placements, "auto", 1, 500.0) == 1
+    assert choose_slots(placements, 8, 100, 500.0) == 8
+
+
 def test_engines_on_one_node_share_its_cores():
     placements = place_engines([Node("a", 8, 0)], 2)
     assert [p.threads for p in placements] == [4, 4]
