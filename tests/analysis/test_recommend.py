@@ -34,6 +34,7 @@ BUDGET = 2 * (4 * (48 + 48) + 4 * (48 + 96))
 PlantedRaw = Callable[[float], dict[str, Any]]
 
 
+@pytest.mark.slow
 def test_planted_changes_are_found(make_run: Any, planted_raw: PlantedRaw) -> None:
     """Two of eight layers need rank 8; a trial of rank 2 everywhere tells which."""
     run = make_run({"t": UNIFORM}, **planted_raw(1.0))

@@ -263,6 +263,7 @@ def test_data_that_cannot_be_read_leave_no_script(make_run, sentiment_files, tmp
     assert not (tmp_path / "out" / "train.py").exists()
 
 
+@pytest.mark.slow
 def test_the_script_runs_for_a_language_model(script_of, causal, llama_dir):
     _, _, file = script_of(SHORT, **causal(llama_dir))
     out = run_script(file)

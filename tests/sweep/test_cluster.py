@@ -77,6 +77,7 @@ print(ray.is_initialized())
 """
 
 
+@pytest.mark.slow
 def test_a_cluster_beside_other_work_ends_with_its_block(tmp_path):
     folder = Path(tempfile.mkdtemp(prefix="s", dir="/tmp"))  # Ray's sockets need a short path
     try:

@@ -217,10 +217,11 @@ def test_where_the_run_cannot_go(place, call, refused):
             "load the files, and couldn't find them in the cached files). There is no such folder, and HF_HUB_OFFLINE "
             "is set: a hub model must be in the local cache.",
         ),
-        (
+        pytest.param(
             {"space.rank": [4, 33]},
             "sweep.yaml: space.rank: must be at most 32, the smaller side of "
             "bert.encoder.layer.0.attention.self.query, got 33. Lower the rank or leave that layer out.",
+            marks=pytest.mark.slow,  # Ray starts and ends
         ),
     ],
 )
@@ -236,7 +237,12 @@ def test_nothing_else_is_printed(place, changes, message):
     ("changes", "arguments", "start"),
     [
         ({}, ["--address", "127.0.0.1:1"], "--address: must be the address of a running Ray cluster ("),
-        ({"resources": {"engines": 1000}}, [], "resources.engines: must be at most the number of "),
+        pytest.param(
+            {"resources": {"engines": 1000}},
+            [],
+            "resources.engines: must be at most the number of ",
+            marks=pytest.mark.slow,  # Ray starts and ends
+        ),
     ],
 )
 def test_a_cluster_that_cannot_take_the_sweep(place, changes, arguments, start):
