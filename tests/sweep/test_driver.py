@@ -129,6 +129,7 @@ def test_tpe_runs_different_configurations(make_sweep, diary, local_ray):
     assert len({record.config.model_copy(update={"seed": 0}).fingerprint() for record in records}) == 3
 
 
+@pytest.mark.slow
 def test_causal_lm_is_compared_with_the_untouched_base(make_sweep, diary, local_ray, llama_dir, text_files):
     data = {part: str(file) for part, file in text_files.items()}
     sweep = make_sweep(
