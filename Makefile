@@ -3,7 +3,7 @@
 #   make demo         install and run the demo sweep into runs/demo
 #   make test         install and run the tests
 #   make lint         ruff and mypy
-#   make test-slow    the tests with real models or of several minutes
+#   make test-slow    the tests with real models, of several minutes, or near to others
 #   make test-gpu     the tests that need a CUDA device
 #   make bench-gpu    most of those tests and the engine's benchmarks on a CUDA device, ten minutes
 #   make clean        remove .venv and caches; runs stay

@@ -167,8 +167,8 @@ def _attend(
 
 
 def _eager(module: nn.Module, dtype: torch.dtype) -> Callable[..., Any]:
-    """The architecture's own, or one that is faster in the base's dtype."""
+    """The architecture's own, or the same with a softmax in fp32 where its own is in a narrower dtype."""
     *_, architecture, _code = type(module).__module__.split(".")
-    if dtype is not torch.float32 and architecture in IN_BASE_DTYPE:
+    if dtype in (torch.bfloat16, torch.float16) and architecture in IN_BASE_DTYPE:
         return attend
     return cast(Callable[..., Any], cast(Any, sys.modules[type(module).__module__]).eager_attention_forward)

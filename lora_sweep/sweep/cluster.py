@@ -31,7 +31,6 @@ RAY_SETTINGS = {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # silences a warning about processes without a GPU
     "RAY_AIR_NEW_OUTPUT": "0",  # the new one prints failed trials whatever the verbosity
     "RAY_USAGE_STATS_ENABLED": "0",
-    "RAY_worker_niceness": "0",  # by default every other process of the machine comes before an engine
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",  # records are written by our own callback
     "TUNE_DISABLE_SIGINT_HANDLER": "1",  # Ctrl-C must reach us
     "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",  # a trial that fails by itself reports no metric
@@ -151,7 +150,8 @@ def _start_local() -> Path:
     os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")  # torch in the engines: huge pages for large tensors
     # an engine's thread comes after Ray's many: glibc would give it a heap that it can neither keep nor grow well
     os.environ.setdefault("MALLOC_ARENA_MAX", "1")
-    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # its pages huge, too: fewer of them to fault in
+    os.environ.setdefault("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")  # the heap's pages huge, too (from 2.35 on)
+    os.environ.setdefault("RAY_worker_niceness", "0")  # by default all else on the machine comes before an engine
     # ray.init would write a token into the home folder, which turns authentication on for later clusters
     os.environ.setdefault("RAY_AUTH_MODE", "disabled")
     parent = tempfile.gettempdir()

@@ -18,9 +18,9 @@ TRIAL_CPUS = 0.02
 GPU_SLOTS = 8
 CPU_SLOTS = 4
 FEWEST_CPU_SLOTS = 2
-"""One would leave a CPU idle whenever its trial reports."""
+"""One would leave the cores idle whenever its trial reports."""
 FULL_THREAD_TOKENS = 500
-"""Tokens of a step that fill a thread: beyond them a pack of more trials takes as many times as long, or longer."""
+"""Tokens of a step that fill a thread: a pack of twice as many takes twice as long, or longer."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def choose_slots(
         placements: of the engines.
         slots: what the sweep asks for.
         trials: how many there will be; None gives the most slots that they may become.
-        tokens: of a trial's step, as far as known.
+        tokens: that the smallest step of any trial has on average, without padding; 0 where that is not known.
     """
     if slots != "auto":
         return slots

@@ -14,6 +14,7 @@ How a trial ends, and who learns what:
 
 from __future__ import annotations
 
+import logging
 import pickle
 from collections.abc import Mapping
 from contextlib import suppress
@@ -30,7 +31,11 @@ from lora_sweep.sweep.errors import EngineLostError
 from lora_sweep.sweep.objective import finite_objective
 from lora_sweep.sweep.tenant import Tenant
 
+logger = logging.getLogger(__name__)
+
 STATE_FILE = "state.pkl"
+CHECKPOINT_PREFIX = "checkpoint_"
+"""Of the names that Tune gives to a trial's checkpoints; numbers follow."""
 
 
 class SweepTrial(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
@@ -75,6 +80,24 @@ class SweepTrial(tune.Trainable):  # type: ignore[misc]  # Ray ships no types
         """Write the state after the last interval, and the record, which a failure later on would miss."""
         with (Path(checkpoint_dir) / STATE_FILE).open("wb") as file:
             pickle.dump((self._tenant.state, self._record), file, protocol=pickle.HIGHEST_PROTOCOL)
+
+    def restore(self, checkpoint_path: Any) -> None:
+        """Go on from a checkpoint; where that is gone from the newest that can be read, or else from the start.
+
+        Only so many are kept, and the snapshot that a killed driver leaves may be older than all of them.
+
+        Args:
+            checkpoint_path: a folder, or what Tune has for one, with a `checkpoint`.
+        """
+        named = Path(checkpoint_path if isinstance(checkpoint_path, str) else checkpoint_path.checkpoint.path)
+        if named.exists():
+            super().restore(checkpoint_path)
+            return
+        for folder in sorted(named.parent.glob(f"{CHECKPOINT_PREFIX}*"), reverse=True):
+            with suppress(OSError, EOFError, pickle.UnpicklingError):  # it was being written
+                super().restore(str(folder))
+                return
+        logger.warning("trial %s begins anew: none of its checkpoints is left", self._id)
 
     def load_checkpoint(self, checkpoint: dict[str, Any] | str | None) -> None:
         """Go on from a checkpoint of this trial, or of a donor with the same configuration."""

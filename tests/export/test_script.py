@@ -204,7 +204,6 @@ def run_script(file, *arguments):
     return done.stdout
 
 
-@pytest.mark.slow
 def test_the_script_runs_on_the_examples_that_were_set_aside(script_of, sentiment_files, tmp_path):
     """Eval and test were taken out of the training file; the trial was stopped early."""
     data = {"train": str(sentiment_files["train"])}

@@ -38,6 +38,12 @@ def test_a_cluster_that_is_not_there_is_told_at_once(no_ray, scheme):
     )
 
 
+def test_processes_of_a_ray_of_our_own_are_no_less_urgent_and_have_huge_pages(local_ray):
+    seen = ray.remote(num_cpus=0)(lambda: (os.nice(0), os.environ["GLIBC_TUNABLES"]))
+    assert ray.get(seen.remote()) == (os.nice(0), os.environ["GLIBC_TUNABLES"])
+    assert "hugetlb=1" in os.environ["GLIBC_TUNABLES"]
+
+
 @pytest.mark.parametrize("kind", [ConnectionError, RuntimeError, ValueError])
 def test_what_ray_says_of_an_address(no_ray, monkeypatch, kind):
     def fail(**_):

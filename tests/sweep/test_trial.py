@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -64,3 +65,23 @@ def test_a_checkpoint_before_the_first_interval(make_trial, tmp_path):
     trial = make_trial()
     trial.load_checkpoint(str(tmp_path))
     assert trial.step()["training_iteration"] == 1
+
+
+def test_in_place_of_a_checkpoint_that_is_gone_the_newest_that_can_be_read(make_trial, tmp_path):
+    first = make_trial()
+    first.step()
+    kept, cut_off = (tmp_path / f"checkpoint_00000{number}" for number in (3, 4))
+    for folder in (kept, cut_off):
+        folder.mkdir()
+        first.save_checkpoint(str(folder))
+    (cut_off / module.STATE_FILE).write_bytes((cut_off / module.STATE_FILE).read_bytes()[:-9])
+    assert restored(make_trial(), tmp_path)._tenant.state.step == 4
+    shutil.rmtree(kept)
+    anew = restored(make_trial(), tmp_path)
+    assert anew._tenant.state is None and anew.step()["accuracy"] == 0.5
+
+
+def restored(trial, folder):
+    trial._local_ip = ""  # for Tune's log
+    trial.restore(str(folder / "checkpoint_000001"))
+    return trial
