@@ -127,10 +127,8 @@ def _pool(
     train = task.splits["train"]
     candidates = [candidate.config for candidate in list_candidates(config, len(train))]
     tokens = float(train.lengths.mean()) * min(trial.batch_size * trial.accumulate for trial in candidates)
-    number, slots = (
-        len(engines.handles),
-        choose_slots(engines.placements, config.resources.slots, trials, tokens),
-    )
+    slots = choose_slots(engines.placements, config.resources.slots, trials, tokens)
+    number = len(engines.handles)
     listener.stage(f"starting {number} engine{'s' if number > 1 else ''} with {slots} slots")
     warm_up = min(candidates, key=lambda trial: (trial.batch_size, trial.rank))  # one that memory has room for
 
